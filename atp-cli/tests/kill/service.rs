@@ -26,14 +26,14 @@ const PARALLEL: u32 = 5;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A service of its own process.
-struct Service {
-    child: Child,
-    address: String,
+pub(crate) struct Service {
+    pub(crate) child: Child,
+    pub(crate) address: String,
 }
 
 impl Service {
     /// Starts it, and waits until it says where it listens.
-    fn start(home: &Home, settings: &str) -> Self {
+    pub(crate) fn start(home: &Home, settings: &str) -> Self {
         let mut command = home.atp(["--config", settings, "serve", "--listen", "127.0.0.1:0"]);
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
@@ -50,7 +50,7 @@ impl Service {
         Service { child, address }
     }
 
-    fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
@@ -65,9 +65,9 @@ impl Drop for Service {
 
 /// A client of a service at an address.
 #[derive(Clone)]
-struct Client {
-    address: String,
-    token: String,
+pub(crate) struct Client {
+    pub(crate) address: String,
+    pub(crate) token: String,
 }
 
 impl Client {
@@ -88,7 +88,13 @@ impl Client {
     }
 
     /// The status and the body of an answer. None if the service was killed before it was whole.
-    fn ask(&self, method: &str, path: &str, headers: &str, body: Option<&Value>) -> Option<(u16, Value)> {
+    pub(crate) fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &str,
+        body: Option<&Value>,
+    ) -> Option<(u16, Value)> {
         let mut text = String::new();
         self.send(method, path, headers, body)?.read_to_string(&mut text).ok()?;
         let (head, body) = text.split_once("\r\n\r\n")?;
@@ -129,7 +135,7 @@ impl Client {
 }
 
 /// A random number that a seed determines.
-fn random(seed: u64) -> u64 {
+pub(crate) fn random(seed: u64) -> u64 {
     let mixed = (seed ^ (seed >> 30)).wrapping_add(0x9e37_79b9_7f4a_7c15).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb) >> 33
 }
@@ -234,7 +240,7 @@ fn assert_once(seed: u64, outcomes: &[Value], ran: &BTreeMap<String, u64>) {
 }
 
 /// How often each VM ran a program, by `h1/vm1`.
-fn ran(fleet: &Fleet, program: &str) -> BTreeMap<String, u64> {
+pub(crate) fn ran(fleet: &Fleet, program: &str) -> BTreeMap<String, u64> {
     let mut ran = BTreeMap::new();
     for host in fleet.hosts() {
         let vms = (1..).map_while(|number| host.vm(number).map(|vm| (number, vm)));

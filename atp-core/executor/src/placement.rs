@@ -8,24 +8,28 @@ use std::collections::HashMap;
 
 use atp_transport::domain::DomainInfo;
 use atp_transport::{HostId, HostInfo};
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::selection::Selection;
 use crate::target::Target;
 
 /// Where the VMs of a run are.
-#[derive(Debug, Clone, Default)]
+///
+/// Written down, it lacks what was selected: see [`with_selection`](Self::with_selection).
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Placements {
     /// The places of each VM that several hosts list. Hosts whose VMs are copies are not among them.
     shared: HashMap<Uuid, Vec<Place>>,
     /// The hosts on which such a VM is a target.
     targets: HashMap<Uuid, Vec<HostId>>,
     /// What was selected.
+    #[serde(skip)]
     selection: Selection,
 }
 
 /// One place of a VM.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Place {
     host: HostId,
     domain: DomainInfo,
@@ -57,8 +61,13 @@ impl Placements {
         self
     }
 
+    /// The same with what was selected.
+    pub fn with_selection(self, selection: Selection) -> Self {
+        Placements { selection, ..self }
+    }
+
     /// The same for a run with these targets.
-    pub(crate) fn for_targets(mut self, targets: &[Target]) -> Self {
+    pub fn for_targets(mut self, targets: &[Target]) -> Self {
         for target in targets {
             if let Some(uuid) = target.uuid().filter(|uuid| self.shared.contains_key(uuid)) {
                 self.targets.entry(uuid).or_default().push(target.host.clone());

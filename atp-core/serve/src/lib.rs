@@ -38,6 +38,8 @@
 //! | stale | older than was asked for, because the host does not answer; only if the request allows it |
 //! | store | the database of runs: what it was told outlasts the service |
 //! | interrupted | a run that was under way when the service ended; it can be resumed |
+//! | controller | one of several services that share a store, and the work on the hosts |
+//! | lease, epoch | a controller's hold of a host for a time; which of its holds that is |
 //! | gap | events are missing there: the stream began later, the client was too slow, or a host was away |
 //! | refusal | why a request is not carried out: a problem with ATP's kind and hint |
 
@@ -45,6 +47,7 @@ mod audit;
 mod auth;
 mod body;
 mod cache;
+mod cluster;
 mod events;
 mod files;
 mod hosts;

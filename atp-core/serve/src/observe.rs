@@ -15,6 +15,7 @@ use serde_json::json;
 
 use crate::auth::Access;
 use crate::body::{answer, answer_with};
+use crate::cluster::Cluster;
 use crate::problem::Refusal;
 use crate::route::{Content, Route};
 use crate::state::Service;
@@ -80,6 +81,11 @@ impl Collector for ServiceMetrics {
                 service.cache_counts().entries as u64,
             ),
         ] {
+            let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            metric.encode_gauge(&i64::try_from(count).unwrap_or(i64::MAX))?;
+        }
+
+        for (name, help, count) in service.cluster().map(Cluster::gauges).into_iter().flatten() {
             let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
             metric.encode_gauge(&i64::try_from(count).unwrap_or(i64::MAX))?;
         }

@@ -101,9 +101,22 @@ async fn prepare(service: &Service, caller: &Caller, operation: OperationSpec) -
         operation => (operation, BTreeMap::new()),
     };
     let config = service.config();
+    let is_shared = service.cluster().is_some();
+    if is_shared
+        && matches!(
+            operation,
+            OperationSpec::Push(_)
+                | OperationSpec::Pull(_)
+                | OperationSpec::Screenshot(_)
+                | OperationSpec::Console(_)
+        )
+    {
+        return Err(not_shared());
+    }
     let operation = files::localise(&config, service.clock(), caller, operation).await?;
     let operation = Operation::prepare(operation).await.map_err(Refusal::from)?;
     match operation {
+        Operation::Scenario(scenario) if is_shared && scenario.has_files() => Err(not_shared()),
         Operation::Scenario(scenario) if scenario.evidence().is_some() => {
             let problem = "a scenario with evidence cannot be run through the service";
             let hint = "run it from a machine that connects to the hosts itself";
@@ -116,4 +129,11 @@ async fn prepare(service: &Service, caller: &Caller, operation: OperationSpec) -
         }
         operation => Ok(operation),
     }
+}
+
+/// Files are on the machine of one controller, and others do the work.
+fn not_shared() -> Refusal {
+    let problem = "services of a cluster do not share files, so that none are copied and no pictures or consoles captured in runs";
+    let hint = "use a service that has the hosts for itself, or the command line";
+    Refusal::new(ErrorKind::NotSupported, problem).with_hint(hint)
 }

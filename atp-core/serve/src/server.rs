@@ -27,6 +27,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_util::task::TaskTracker;
 
 use crate::auth::Peer;
+use crate::cluster;
 use crate::router::router;
 use crate::settings::ServeConfig;
 use crate::state::Service;
@@ -181,6 +182,7 @@ impl Listener {
     pub async fn serve(self, service: Service) -> bool {
         let Listener { listener, tls, max_connections, .. } = self;
         let router = router(&service);
+        cluster::begin(&service);
         let slots = Arc::new(Semaphore::new(max_connections));
         let connections = TaskTracker::new();
         let stopping = service.stopping().clone();

@@ -34,6 +34,14 @@ pub struct ServeConfig {
     pub database: String,
     /// The file of the password for the database; empty for `PGPASSWORD`, or `~/.pgpass`.
     pub database_password_file: String,
+    /// Whether several services share the database, and with it the work on the hosts.
+    pub cluster: bool,
+    /// How long a service of a cluster has a host without renewing that.
+    #[serde(with = "humantime_serde")]
+    pub lease: Duration,
+    /// How much later than its deadline a target of a lost service is given up.
+    #[serde(with = "humantime_serde")]
+    pub clock_slack: Duration,
     /// The audit log; empty for `audit.jsonl` in the folder.
     pub audit: String,
     /// How long a run is kept that has ended.
@@ -105,6 +113,9 @@ impl Default for ServeConfig {
             store: String::new(),
             database: String::new(),
             database_password_file: String::new(),
+            cluster: false,
+            lease: Duration::from_secs(15),
+            clock_slack: Duration::from_secs(5),
             audit: String::new(),
             run_ttl: Duration::from_secs(30 * 24 * 3600),
             max_runs: 10_000,

@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 use crate::audit::Audit;
 use crate::auth::{Sessions, TokenFile, TokensError};
 use crate::cache::{Cache, CacheCounts};
+use crate::cluster::Cluster;
 use crate::events::Events;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
@@ -49,6 +50,8 @@ struct Inner {
     audit: Audit,
     runs: Runs,
     clock: Clock,
+    /// Where several services share the store.
+    cluster: Option<Cluster>,
     stopping: CancellationToken,
     tasks: TaskTracker,
 }
@@ -66,7 +69,41 @@ pub enum OpenError {
     /// There is no folder for the service's files.
     #[error(transparent)]
     NoFolder(#[from] NoFolder),
+    /// The settings of a cluster cannot be used.
+    #[error("{problem}")]
+    Cluster {
+        /// What is wrong.
+        problem: String,
+    },
 }
+
+/// Opens the store that the settings name.
+async fn open_store(config: &ServeConfig, clock: &Clock) -> Result<(Store, Option<Cluster>), OpenError> {
+    let problem = |problem: String| OpenError::Cluster { problem };
+    if config.database.is_empty() {
+        if config.cluster {
+            return Err(problem(
+                "serve.cluster needs a database that services share: set serve.database".to_owned(),
+            ));
+        }
+        return Ok((Store::open(&config.store()?, clock.clone()).await?, None));
+    }
+    let database = Database::read(&config.database, &config.database_password_file)?;
+    if !config.cluster {
+        return Ok((Store::open_database(database, clock.clone()).await?, None));
+    }
+    if config.lease < SHORTEST_LEASE {
+        return Err(problem(format!("serve.lease is shorter than {SHORTEST_LEASE:?}")));
+    }
+    let (store, shared) = Store::open_shared(database, clock.clone()).await?;
+    let folder = config.folder()?;
+    let cluster = Cluster::new(shared, &folder, config.lease, config.clock_slack)
+        .map_err(|error| problem(format!("{}: {error}", folder.join("outcomes.jsonl").display())))?;
+    Ok((store, Some(cluster)))
+}
+
+/// A lease has to outlast some round trips to the database.
+const SHORTEST_LEASE: Duration = Duration::from_secs(2);
 
 impl Service {
     /// A service for the hosts of a manager. Reads the file of tokens, which need not exist, and opens the
@@ -93,13 +130,7 @@ impl Service {
     ) -> Result<Self, OpenError> {
         let tokens = TokenFile::read(&config.tokens()?)?;
         let audit = Audit::new(config.audit()?, clock.clone());
-        let store = match config.database.as_str() {
-            "" => Store::open(&config.store()?, clock.clone()).await?,
-            address => {
-                let database = Database::read(address, &config.database_password_file)?;
-                Store::open_database(database, clock.clone()).await?
-            }
-        };
+        let (store, cluster) = open_store(&config, &clock).await?;
         let limits = Limits::new(&config);
         let listings = Cache::new(config.cache_entries);
         let events = Events::new(config.events);
@@ -120,6 +151,7 @@ impl Service {
             audit,
             runs: Runs::new(store),
             clock,
+            cluster,
             stopping: CancellationToken::new(),
             tasks: TaskTracker::new(),
         };
@@ -218,6 +250,10 @@ impl Service {
 
     pub(crate) fn runs(&self) -> &Runs {
         &self.inner.runs
+    }
+
+    pub(crate) fn cluster(&self) -> Option<&Cluster> {
+        self.inner.cluster.as_ref()
     }
 
     pub(crate) fn events(&self) -> &Events {

@@ -128,7 +128,13 @@ mod tests {
         let read = shown.clone();
         let clock = Clock::of(move || *read.lock());
         let store = Store::open(&folder.path().join("runs.sqlite"), clock.clone()).await.unwrap();
-        let new = NewRun { op: "exec".to_owned(), by: "a".to_owned(), request: None, idempotency: None };
+        let new = NewRun {
+            op: "exec".to_owned(),
+            by: "a".to_owned(),
+            request: None,
+            idempotency: None,
+            planner: None,
+        };
         let run = store.change(Change::New(new)).await.unwrap();
         let ending = Some(Ending { state: "ended", statistics: "{}".to_owned(), stop_reason: None });
         store.change(Change::Events { run, events: Vec::new(), ending }).await.unwrap();

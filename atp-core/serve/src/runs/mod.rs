@@ -8,13 +8,13 @@ mod events;
 mod junit;
 mod kept;
 mod resume;
+mod share;
 mod start;
 
 use std::sync::Arc;
 
 use atp_api::serve::{OutcomePage, Role, RunState, RunSummary};
-use atp_api::{ErrorKind, PlanReport, RunRequest};
-use atp_executor::RunControl;
+use atp_api::{ErrorKind, PlanReport, RunRequest, StopReason};
 use axum::extract::State;
 use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
@@ -26,7 +26,7 @@ use crate::problem::Refusal;
 use crate::route::{Content, Route};
 use crate::sse;
 use crate::state::Service;
-use crate::store::RunRow;
+use crate::store::{Change, RunRow};
 
 use kept::Active;
 pub(crate) use kept::Runs;
@@ -161,7 +161,7 @@ async fn stop(
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Response, Refusal> {
-    end_early(&service, &caller, &id, "stop", |control| control.stop.cancel()).await
+    end_early(&service, &caller, &id, "stop", StopReason::Requested).await
 }
 
 async fn abort(
@@ -169,7 +169,7 @@ async fn abort(
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Response, Refusal> {
-    end_early(&service, &caller, &id, "abort", |control| control.abort.cancel()).await
+    end_early(&service, &caller, &id, "abort", StopReason::Aborted).await
 }
 
 async fn end_early(
@@ -177,16 +177,27 @@ async fn end_early(
     caller: &Caller,
     id: &str,
     action: &str,
-    end: impl FnOnce(&RunControl),
+    reason: StopReason,
 ) -> Result<Response, Refusal> {
     let row = visible(service, caller, id).await?;
     may_change(caller, &row)?;
-    match service.runs().active(row.id) {
-        Some(active) => {
-            service.audit().record(caller, action, json!({"run": row.id})).await?;
-            end(&active.control);
+    let ended = || Refusal::new(ErrorKind::Conflict, format!("run {id} has ended"));
+    let is_abort = reason == StopReason::Aborted;
+    if let Some(cluster) = service.cluster() {
+        if row.summary.state != RunState::Running {
+            return Err(ended());
         }
-        None => return Err(Refusal::new(ErrorKind::Conflict, format!("run {id} has ended"))),
+        service.audit().record(caller, action, json!({"run": row.id})).await?;
+        let reason = serde_json::to_string(&reason).map_err(share::unwritable)?;
+        service.runs().store.change(Change::Halt { run: row.id, reason, is_abort }).await?;
+        cluster.wake();
+        return Ok(answer(&summary(service, row)));
+    }
+    let active = service.runs().active(row.id).ok_or_else(ended)?;
+    service.audit().record(caller, action, json!({"run": row.id})).await?;
+    match is_abort {
+        true => active.control.abort.cancel(),
+        false => active.control.stop.cancel(),
     }
     Ok(answer(&summary(service, row)))
 }
@@ -213,7 +224,7 @@ fn may_change(caller: &Caller, row: &RunRow) -> Result<(), Refusal> {
 fn summary(service: &Service, row: RunRow) -> RunSummary {
     let active = service.runs().active(row.id);
     match active {
-        Some(active) if row.summary.state == RunState::Running => {
+        Some(active) if row.summary.state == RunState::Running && service.cluster().is_none() => {
             RunSummary { statistics: Some(active.statistics.lock().clone()), ..row.summary }
         }
         _ => row.summary,

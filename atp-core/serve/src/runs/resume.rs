@@ -6,7 +6,8 @@ use axum::extract::{FromRequest as _, Request, State};
 use axum::http::header;
 use axum::response::Response;
 
-use super::start::{audit, carry_out, not_stopping, unwritable};
+use super::share::{share, unwritable};
+use super::start::{audit, carry_out, not_stopping};
 use super::{Activity, may_change, summary, visible};
 use crate::auth::Caller;
 use crate::body::{Json, Path, answer};
@@ -56,7 +57,7 @@ async fn go_on(
         Refusal::field("body", problem).with_hint("send the request again that the run was begun with")
     })?;
     let head = row.head.ok_or_else(|| Refusal::new(ErrorKind::Conflict, "the run was never begun"))?;
-    let operation = operation_of(service, caller, request.operation).await?;
+    let operation = operation_of(service, caller, request.operation.clone()).await?;
     let mut targets = Vec::new();
     let mut after = 0;
     loop {
@@ -66,8 +67,9 @@ async fn go_on(
         targets.extend(read.into_iter().map(|(_, target)| target));
     }
     let history = History::of_rows(&format!("of run {run}"), head, targets, &operation).map_err(refused)?;
-    let plan = plan_of(service, caller, &request.targets, operation, request.policy).await?;
+    let plan = plan_of(service, caller, &request.targets, operation, request.policy.clone()).await?;
     let plan = history.apply(plan);
+    let share = share(service, &request, &plan, store.last_event(run).await?)?;
     audit(service, caller, "resume", run, &plan).await?;
     let started = Started {
         run,
@@ -75,6 +77,7 @@ async fn go_on(
         plan: serde_json::to_string(&plan.report()).map_err(unwritable)?,
         targets: plan.targets.iter().map(TargetRow::of).collect(),
         moved: moved(&plan),
+        share,
     };
     store.change(Change::Begin(Box::new(started))).await?;
     carry_out(service, plan, activity);

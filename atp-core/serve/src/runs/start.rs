@@ -10,6 +10,7 @@ use serde_json::json;
 use tracing::Instrument as _;
 
 use super::drive::drive;
+use super::share::{share, unwritable};
 use super::{Activity, created, summary, visible};
 use crate::auth::Caller;
 use crate::body::{Json, answer};
@@ -38,6 +39,7 @@ pub(super) async fn create(
         by: caller.token.name.clone(),
         request: kept(&request),
         idempotency: key.map(|key| (key, body_hash(&request))),
+        planner: service.cluster().map(|cluster| cluster.id().to_owned()),
     };
     let run = match service.runs().store.change(Change::New(new)).await {
         Ok(run) => run,
@@ -82,8 +84,9 @@ async fn begin(
     operation: Operation,
     activity: Activity,
 ) -> Result<(), Refusal> {
-    let plan = plan_of(service, caller, &request.targets, operation, request.policy).await?;
+    let plan = plan_of(service, caller, &request.targets, operation, request.policy.clone()).await?;
     audit(service, caller, "run", activity.run, &plan).await?;
+    let share = share(service, &request, &plan, 0)?;
     let head = serde_json::to_string(&RunHead::of(&plan)).map_err(unwritable)?;
     let started = Started {
         run: activity.run,
@@ -91,6 +94,7 @@ async fn begin(
         plan: serde_json::to_string(&plan.report()).map_err(unwritable)?,
         targets: plan.targets.iter().map(TargetRow::of).collect(),
         moved: Vec::new(),
+        share,
     };
     service.runs().store.change(Change::Begin(Box::new(started))).await?;
     carry_out(service, plan, activity);
@@ -109,8 +113,11 @@ pub(super) async fn audit(
     service.audit().record(caller, action, details).await
 }
 
-/// Starts a run that is in the store.
+/// Starts a run that is in the store. Where controllers share it, each starts what is its own.
 pub(super) fn carry_out(service: &Service, plan: Plan, activity: Activity) {
+    if let Some(cluster) = service.cluster() {
+        return cluster.wake();
+    }
     let recorder =
         RunRecorder::new(service.runs().store.clone(), activity.run, service.config().files().ok());
     let journal: std::sync::Arc<dyn atp_executor::Recorder> = std::sync::Arc::new(recorder);
@@ -160,8 +167,4 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
             Err(Refusal::field(IDEMPOTENCY_KEY, problem))
         }
     }
-}
-
-pub(super) fn unwritable(error: serde_json::Error) -> Refusal {
-    Refusal::new(ErrorKind::Unknown, format!("the plan cannot be written: {error}"))
 }

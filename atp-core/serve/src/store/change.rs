@@ -21,6 +21,8 @@ pub(crate) enum Change {
     TargetFinished { run: i64, key: String, outcome: String },
     /// Events of a run, and its end.
     Events { run: i64, events: Vec<EventRow>, ending: Option<Ending> },
+    /// A run that controllers share is to end early, for this reason, JSON.
+    Halt { run: i64, reason: String, is_abort: bool },
     /// Forgets the oldest runs: those created before that time, and those beyond that number.
     Retain { since: i64, most: i64 },
 }
@@ -34,6 +36,8 @@ pub(crate) struct NewRun {
     pub(crate) request: Option<String>,
     /// The client's key for the request, and the hash of its body.
     pub(crate) idempotency: Option<(String, String)>,
+    /// The controller that plans it, where several share the store.
+    pub(crate) planner: Option<String>,
 }
 
 /// What a run begins or resumes with.
@@ -46,6 +50,24 @@ pub(crate) struct Started {
     pub(crate) targets: Vec<TargetRow>,
     /// VMs that are on another host than before: the key before, the key and the host now.
     pub(crate) moved: Vec<(String, String, String)>,
+    /// What other controllers need, where several share the store.
+    pub(crate) share: Option<Share>,
+}
+
+/// What controllers need to work on a run together.
+#[derive(Debug, Clone)]
+pub(crate) struct Share {
+    /// The run, as JSON.
+    pub(crate) run: String,
+    /// The time that is left for the whole run, milliseconds.
+    pub(crate) left_ms: Option<i64>,
+    /// The VM of each target as it was listed, JSON, in the order of the targets.
+    pub(crate) domains: Vec<Option<String>>,
+    /// The size of its batches.
+    pub(crate) batch: usize,
+    /// Its first events, and the numbers of the outcomes that they have.
+    pub(crate) events: Vec<EventRow>,
+    pub(crate) statistics: String,
 }
 
 /// A target of a run.
@@ -92,8 +114,17 @@ impl From<Error> for Unmade {
 pub(super) async fn apply(db: &mut Db, change: &Change, now: i64) -> Result<i64, Unmade> {
     match change {
         Change::New(new) => new_run(db, new, now).await,
-        Change::Discard { run } => Ok(db.execute("DELETE FROM runs WHERE id = $1", values![*run]).await?),
-        Change::Begin(started) => begin(db, started).await,
+        Change::Discard { run } => {
+            // It may have begun, if the answer to that was lost; then other controllers may work on it.
+            let statement = match db {
+                Db::Postgres(_) => {
+                    "DELETE FROM runs WHERE id = $1 AND (state = 'planning' OR shared IS NULL)"
+                }
+                Db::Sqlite(_) => "DELETE FROM runs WHERE id = $1",
+            };
+            Ok(db.execute(statement, values![*run]).await?)
+        }
+        Change::Begin(started) => begin(db, started, now).await,
         Change::TargetStarted { run, key } => {
             let statement =
                 "UPDATE targets SET state = 'started' WHERE run = $1 AND key = $2 AND state = 'waiting'";
@@ -113,6 +144,13 @@ pub(super) async fn apply(db: &mut Db, change: &Change, now: i64) -> Result<i64,
         Change::Events { run, events, ending } => {
             Ok(write_events(db, *run, events, ending.as_ref(), now).await?)
         }
+        Change::Halt { run, reason, is_abort } => {
+            let statement = "UPDATE runs SET halt = $2
+                WHERE id = $1 AND state = 'running' AND shared IS NOT NULL AND (halt IS NULL OR $3)";
+            let changed = db.execute(statement, values![*run, reason, *is_abort]).await?;
+            db.execute("SELECT pg_notify('atp', 'run')", values![]).await?;
+            Ok(changed)
+        }
         Change::Retain { since, most } => {
             // A few at a time: runs under way wait meanwhile.
             let statement = "DELETE FROM runs WHERE id IN (
@@ -125,7 +163,7 @@ pub(super) async fn apply(db: &mut Db, change: &Change, now: i64) -> Result<i64,
 }
 
 async fn new_run(db: &mut Db, new: &NewRun, now: i64) -> Result<i64, Unmade> {
-    let NewRun { op, by, request, idempotency } = new;
+    let NewRun { op, by, request, idempotency, planner } = new;
     if let Some((key, body)) = idempotency {
         let statement = "SELECT run, body FROM requests WHERE by = $1 AND key = $2";
         if let Some(row) = db.row(statement, values![by, key]).await? {
@@ -136,15 +174,26 @@ async fn new_run(db: &mut Db, new: &NewRun, now: i64) -> Result<i64, Unmade> {
     let statement = "INSERT INTO runs (op, by, state, created, request) VALUES ($1, $2, 'planning', $3, $4)
         RETURNING id";
     let run = db.number(statement, values![op, by, now, request.as_deref()]).await?;
+    if let Some(planner) = planner {
+        db.execute("UPDATE runs SET planner = $2 WHERE id = $1", values![run, planner]).await?;
+    }
     if let Some((key, body)) = idempotency {
-        let statement = "INSERT INTO requests (by, key, body, run) VALUES ($1, $2, $3, $4)";
-        db.execute(statement, values![by, key, body, run]).await?;
+        let statement = "INSERT INTO requests (by, key, body, run) VALUES ($1, $2, $3, $4)
+            ON CONFLICT (by, key) DO NOTHING";
+        if db.execute(statement, values![by, key, body, run]).await? == 0 {
+            // Another controller was asked at the same time.
+            db.execute("DELETE FROM runs WHERE id = $1", values![run]).await?;
+            let statement = "SELECT run, body FROM requests WHERE by = $1 AND key = $2";
+            let row = db.row(statement, values![by, key]).await?.ok_or(Error::RowNotFound)?;
+            let (run, theirs) = (row.int("run")?, row.text("body")?);
+            return Err(Unmade::Refused(StoreError::Known { run, is_same: theirs == *body }));
+        }
     }
     Ok(run)
 }
 
-async fn begin(db: &mut Db, started: &Started) -> Result<i64, Unmade> {
-    let Started { run, head, plan, targets, moved } = started;
+async fn begin(db: &mut Db, started: &Started, now: i64) -> Result<i64, Unmade> {
+    let Started { run, head, plan, targets, moved, share } = started;
     let count = i64::try_from(targets.len()).unwrap_or(i64::MAX);
     let statement = "UPDATE runs SET state = 'running', head = coalesce(head, $2), plan = $3, ended = NULL,
         statistics = NULL, stop_reason = NULL, targets = coalesce(targets, $4)
@@ -168,7 +217,34 @@ async fn begin(db: &mut Db, started: &Started) -> Result<i64, Unmade> {
             "UPDATE runs SET targets = (SELECT count(*) FROM targets WHERE run = $1) WHERE id = $1";
         db.execute(statement, values![*run]).await?;
     }
+    if let Some(share) = share {
+        begin_shared(db, *run, targets, share, now).await?;
+    }
     Ok(1)
+}
+
+async fn begin_shared(
+    db: &mut Db,
+    run: i64,
+    targets: &[TargetRow],
+    share: &Share,
+    now: i64,
+) -> Result<(), Error> {
+    let Share { run: shared, left_ms, domains, batch, events, statistics } = share;
+    for (n, (target, domain)) in targets.iter().zip(domains).enumerate() {
+        let statement =
+            "UPDATE targets SET domain = $3, batch = $4, failed = FALSE, owner = NULL, epoch = NULL,
+            claim = NULL, due = NULL WHERE run = $1 AND key = $2";
+        let batch = i64::try_from(n / (*batch).max(1)).unwrap_or(i64::MAX);
+        db.execute(statement, values![run, &target.key, domain.as_deref(), batch]).await?;
+    }
+    write_events(db, run, events, None, now).await?;
+    let statement =
+        "UPDATE runs SET shared = $2, statistics = $3, halt = NULL, begun = atp_now(), planner = NULL,
+        deadline = CASE WHEN $4 < 0 THEN NULL ELSE atp_now() + $4 END WHERE id = $1";
+    db.execute(statement, values![run, shared, statistics, left_ms.unwrap_or(-1)]).await?;
+    db.execute("SELECT pg_notify('atp', 'run')", values![]).await?;
+    Ok(())
 }
 
 /// Adds a target, or brings the one that is there to this state.

@@ -13,6 +13,9 @@
 //! Nothing of an operation's parameters is kept but a hash, unless the operation is one whose parameters can hold no secret.
 
 mod change;
+mod claims;
+mod leases;
+mod link;
 mod lock;
 mod open;
 mod patience;
@@ -32,10 +35,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use atp_api::ErrorKind;
-pub(crate) use change::{Change, Ending, EventRow, NewRun, Started, TargetRow};
+pub(crate) use change::{Change, Ending, EventRow, NewRun, Share, Started, TargetRow};
+pub(crate) use claims::{Finished, Look, SharedRun, Started as StartedTarget, startable};
+pub(crate) use link::Link;
 pub(crate) use read::RunRow;
 pub(crate) use recorder::{RunRecorder, key};
 pub(crate) use recover::INTERRUPTED;
+pub(crate) use server::Shared;
 pub(crate) use session::Database;
 
 use crate::problem::Refusal;

@@ -17,7 +17,12 @@ pub(super) async fn recover(db: &mut Db, now: i64) -> Result<(), Error> {
     for row in db.rows("SELECT id, op FROM runs WHERE state = 'running'", values![]).await? {
         db.begin().await?;
         // What fails closes the store, and with it the transaction.
-        interrupt(db, row.int("id")?, &row.text("op")?, now).await?;
+        let run = row.int("id")?;
+        interrupt(db, run, &row.text("op")?, now).await?;
+        if matches!(db, Db::Postgres(_)) {
+            // Controllers had worked on it: what they needed may be secret.
+            db.execute("UPDATE runs SET shared = NULL WHERE id = $1", values![run]).await?;
+        }
         db.raw("COMMIT").await?;
     }
     Ok(())

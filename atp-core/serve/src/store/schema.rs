@@ -57,7 +57,8 @@ const STEPS: &[&str] = &["
 "];
 
 /// The same for PostgreSQL.
-const DATABASE_STEPS: &[&str] = &["
+pub(super) const DATABASE_STEPS: &[&str] = &[
+    "
     CREATE TABLE atp_store (version BIGINT NOT NULL, generation BIGINT NOT NULL);
     INSERT INTO atp_store (version, generation) VALUES (0, 0);
     CREATE TABLE runs (
@@ -104,7 +105,48 @@ const DATABASE_STEPS: &[&str] = &["
         PRIMARY KEY (by, key)
     );
     CREATE INDEX requests_by_run ON requests (run);
-"];
+",
+    "
+    -- Milliseconds since 1970, of the one clock that decides about ends.
+    CREATE FUNCTION atp_now() RETURNS BIGINT LANGUAGE sql VOLATILE
+        AS 'SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)';
+    ALTER TABLE atp_store ADD is_shared BOOLEAN NOT NULL DEFAULT FALSE;
+    -- The version of the controllers that share it.
+    ALTER TABLE atp_store ADD program TEXT;
+    CREATE TABLE controllers (
+        id TEXT PRIMARY KEY,
+        hosts TEXT NOT NULL,
+        expires BIGINT NOT NULL
+    );
+    CREATE TABLE host_lease (
+        daemon TEXT PRIMARY KEY,
+        controller TEXT,
+        epoch BIGINT NOT NULL,
+        expires BIGINT NOT NULL
+    );
+    CREATE INDEX host_lease_by_controller ON host_lease (controller);
+    ALTER TABLE runs
+        ADD planner TEXT,
+        ADD shared TEXT,
+        ADD halt TEXT,
+        ADD begun BIGINT,
+        ADD deadline BIGINT;
+    ALTER TABLE targets
+        ADD domain TEXT,
+        ADD batch BIGINT NOT NULL DEFAULT 0,
+        ADD failed BOOLEAN NOT NULL DEFAULT FALSE,
+        ADD owner TEXT,
+        ADD epoch BIGINT,
+        ADD claim BIGINT,
+        ADD due BIGINT;
+    CREATE INDEX targets_left ON targets (run, n) WHERE state IN ('waiting', 'started');
+    CREATE INDEX targets_by_owner ON targets (owner) WHERE state = 'started';
+",
+];
+
+/// Whether a database has the tables.
+const COUNT: &str =
+    "SELECT count(*) FROM pg_tables WHERE schemaname = current_schema() AND tablename = 'atp_store'";
 
 /// Brings a file to the present schema; a new one gets it.
 ///
@@ -138,6 +180,19 @@ pub(super) async fn migrate(db: &mut Db, path: &Path) -> Result<(), StoreError> 
         db.raw("COMMIT").await.map_err(error)?;
     }
     Ok(())
+}
+
+/// Whether a database has the present schema, so that nothing has to be changed.
+///
+/// # Errors
+/// It is of a later schema.
+pub(super) async fn is_present(db: &mut Db, name: &str) -> Result<bool, StoreError> {
+    let error = |source| failed(name, source);
+    if db.number(COUNT, values![]).await.map_err(error)? == 0 {
+        return Ok(false);
+    }
+    let found = db.number("SELECT version FROM atp_store", values![]).await.map_err(error)?;
+    Ok(steps_after(found, DATABASE_STEPS, Path::new(name))?.next().is_none())
 }
 
 /// The same for a database, which the caller has locked.

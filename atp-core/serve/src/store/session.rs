@@ -4,14 +4,19 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 use std::sync::Arc;
+use std::time::Duration;
 use std::{fmt, fs};
 
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Error};
+use tokio::time::{Instant, sleep};
 
 use super::patience::in_time;
 use super::sql::{Db, values};
 use super::{StoreError, failed};
+
+/// How long the service that had the store before is waited for: its connection ends when its process does.
+pub(super) const LOCKED: Duration = Duration::from_secs(5);
 
 /// The number of the lock that a service holds: "ATPr".
 const LOCK: i64 = 0x4154_5072;
@@ -76,6 +81,12 @@ impl Database {
         Ok(Database { options, name: name.into() })
     }
 
+    /// A controller that hangs within a transaction has locked a run, for which others wait.
+    pub(super) fn for_controllers(self) -> Self {
+        let options = self.options.options([("idle_in_transaction_session_timeout", "2s")]);
+        Database { options, ..self }
+    }
+
     pub(super) async fn connect(&self) -> Result<Db, Error> {
         in_time(self.options.connect()).await.map(Db::Postgres)
     }
@@ -85,8 +96,10 @@ impl Database {
 #[derive(Debug, Clone)]
 pub(super) struct Session {
     pub(super) database: Database,
-    /// The number of the service that has the store: it rises with each that opens it.
+    /// The number of the service that has the store: it rises with each that opens it for itself.
     pub(super) generation: i64,
+    /// Whether other controllers have it too.
+    pub(super) is_shared: bool,
 }
 
 impl Session {
@@ -94,10 +107,14 @@ impl Session {
     pub(super) async fn reconnect(&self) -> Result<Db, StoreError> {
         let name = &self.database.name;
         let mut db = self.database.connect().await.map_err(|source| failed(name, source))?;
-        if !try_lock(&mut db).await.map_err(|source| failed(name, source))? {
+        if !try_lock(&mut db, self.is_shared).await.map_err(|source| failed(name, source))? {
             return Err(StoreError::TakenOver { name: name.to_string() });
         }
         Ok(db)
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.database.name
     }
 
     /// Whether the store is still this service's, within a transaction that is to change it.
@@ -106,8 +123,28 @@ impl Session {
     }
 }
 
-/// Takes the lock that one connection at a time has, until it ends.
-pub(super) async fn try_lock(db: &mut Db) -> Result<bool, Error> {
-    let asked = async { db.row("SELECT pg_try_advisory_lock($1) AS is_mine", values![LOCK]).await };
+/// Waits for the lock that one service has for itself, or controllers share.
+pub(super) async fn locked(db: &mut Db, name: &str, is_shared: bool) -> Result<(), StoreError> {
+    let until = Instant::now() + LOCKED;
+    while !try_lock(db, is_shared).await.map_err(|source| failed(name, source))? {
+        if Instant::now() >= until {
+            return Err(StoreError::InUse { path: PathBuf::from(name) });
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+    Ok(())
+}
+
+pub(super) async fn unlock(db: &mut Db) -> Result<(), Error> {
+    in_time(db.rows("SELECT pg_advisory_unlock($1)", values![LOCK])).await.map(drop)
+}
+
+/// Takes the lock, until the connection ends.
+pub(super) async fn try_lock(db: &mut Db, is_shared: bool) -> Result<bool, Error> {
+    let statement = match is_shared {
+        false => "SELECT pg_try_advisory_lock($1) AS is_mine",
+        true => "SELECT pg_try_advisory_lock_shared($1) AS is_mine",
+    };
+    let asked = async { db.row(statement, values![LOCK]).await };
     in_time(asked).await?.ok_or(Error::RowNotFound)?.bool("is_mine")
 }

@@ -7,7 +7,7 @@ use sqlx::Error;
 use tokio::sync::{mpsc, oneshot};
 
 use super::change::{Change, Unmade, apply};
-use super::patience::in_time;
+use super::patience::batch_in_time;
 use super::session::Session;
 use super::sql::Db;
 use super::{StoreError, failed};
@@ -92,7 +92,7 @@ async fn commit(
     };
     let made = match session {
         None => make(&mut db, None, batch, now).await,
-        Some(session) => in_time(make(&mut db, Some(session), batch, now)).await,
+        Some(session) => batch_in_time(make(&mut db, Some(session), batch, now)).await,
     };
     match made {
         Ok(Some(answers)) => {

@@ -3,6 +3,7 @@
 
 mod bed;
 mod server;
+mod shared;
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -51,8 +52,17 @@ async fn closed(path: &Path) {
 }
 
 fn new(by: &str) -> Change {
-    Change::New(NewRun { op: "exec".to_owned(), by: by.to_owned(), request: None, idempotency: None })
+    Change::New(NewRun {
+        op: "exec".to_owned(),
+        by: by.to_owned(),
+        request: None,
+        idempotency: None,
+        planner: None,
+    })
 }
+
+/// What a resume needs to know.
+const HEAD: &str = r#"{"version":"0","op":"exec","operation":"x","separate":false,"unresolved":[]}"#;
 
 fn begin(run: i64, vms: usize) -> Change {
     let target = |n| TargetRow {
@@ -62,9 +72,15 @@ fn begin(run: i64, vms: usize) -> Change {
         uuid: None,
     };
     let targets = (0..vms).map(target).collect();
-    let head =
-        Some(r#"{"version":"0","op":"exec","operation":"x","separate":false,"unresolved":[]}"#.to_owned());
-    Change::Begin(Box::new(Started { run, head, plan: "{}".to_owned(), targets, moved: Vec::new() }))
+    let head = Some(HEAD.to_owned());
+    Change::Begin(Box::new(Started {
+        run,
+        head,
+        plan: "{}".to_owned(),
+        targets,
+        moved: Vec::new(),
+        share: None,
+    }))
 }
 
 fn started(run: i64, n: usize) -> Change {
@@ -160,7 +176,13 @@ async fn a_target_is_started_once_and_a_key_names_one_run(bed: Bed) {
 
     let keyed = |body: &str| {
         let idempotency = Some(("k".to_owned(), body.to_owned()));
-        Change::New(NewRun { op: "exec".to_owned(), by: "a".to_owned(), request: None, idempotency })
+        Change::New(NewRun {
+            op: "exec".to_owned(),
+            by: "a".to_owned(),
+            request: None,
+            idempotency,
+            planner: None,
+        })
     };
     let first = store.change(keyed("x")).await.unwrap();
     assert!(
@@ -224,6 +246,7 @@ async fn a_resume_takes_what_is_left_and_knows_a_vm_that_has_moved(bed: Bed) {
             ("h/0".to_owned(), "g/0".to_owned(), "g".to_owned()),
             ("h/1".to_owned(), "g/0".to_owned(), "g".to_owned()),
         ],
+        share: None,
     };
     store.change(Change::Begin(Box::new(resumed))).await.unwrap();
     let targets = store.targets(run, 0, 10).await.unwrap();

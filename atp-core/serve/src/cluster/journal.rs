@@ -1,0 +1,60 @@
+//! Outcomes that the database could not be told: a file that outlasts the process.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use parking_lot::Mutex;
+
+use crate::store::Finished;
+
+/// The longest line that is read.
+const LINE: usize = 64 << 20;
+
+/// The file.
+#[derive(Debug)]
+pub(super) struct Journal {
+    file: Mutex<File>,
+}
+
+impl Journal {
+    /// Opens the file, or makes it. Returns the outcomes that are in it. A last line that is not whole was never recorded.
+    pub(super) fn open(path: &Path) -> io::Result<(Self, Vec<Finished>)> {
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
+        let file = OpenOptions::new().create(true).read(true).append(true).mode(0o600).open(path)?;
+        let mut outcomes = Vec::new();
+        for line in BufReader::new(&file).split(b'\n') {
+            let line = line?;
+            if line.len() <= LINE
+                && let Ok(outcome) = serde_json::from_slice(&line)
+            {
+                outcomes.push(outcome);
+            }
+        }
+        Ok((Journal { file: Mutex::new(file) }, outcomes))
+    }
+
+    /// Writes outcomes down. Blocks until they are on disk.
+    pub(super) fn record(&self, outcomes: &[Finished]) -> io::Result<()> {
+        let mut text = String::new();
+        for outcome in outcomes {
+            text += &serde_json::to_string(outcome)?;
+            text.push('\n');
+        }
+        let mut file = self.file.lock();
+        file.write_all(text.as_bytes())?;
+        file.sync_data()
+    }
+
+    /// Forgets all of them: the database has them.
+    pub(super) fn clear(&self) -> io::Result<()> {
+        let file = self.file.lock();
+        if file.metadata()?.len() > 0 {
+            file.set_len(0)?;
+        }
+        Ok(())
+    }
+}

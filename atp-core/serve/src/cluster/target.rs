@@ -1,0 +1,77 @@
+//! The work on one target: a run of its own, of which this controller tells the outcome.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use atp_api::{Policy, RunEvent};
+use atp_executor::{Operation, Placements, Plan, RunControl};
+use atp_transport::HostId;
+use uuid::Uuid;
+
+use super::controller::{Cluster, UnderWay};
+use crate::state::Service;
+use crate::store::{Finished, StartedTarget};
+
+/// What this controller knows of a run that it works on.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) operation: Operation,
+    pub(super) policy: Policy,
+    pub(super) placements: Placements,
+    pub(super) to_undo: BTreeSet<(HostId, Option<Uuid>)>,
+}
+
+/// Carries out a target that was started for this controller, for which `spent` of its time is over.
+pub(super) fn carry_out(
+    cluster: &Cluster,
+    service: &Service,
+    run: &Arc<Prepared>,
+    started: StartedTarget,
+    spent: Duration,
+) {
+    let StartedTarget { run: id, key, claim, target, run_left } = started;
+    let control = RunControl::default();
+    let work = UnderWay { host: target.host.to_string(), claim: claim.clone(), control: control.clone() };
+    cluster.inner.under_way.lock().insert((id, key.clone()), work);
+    let policy = Policy {
+        parallel: 1,
+        per_host: None,
+        serial: None,
+        max_failures: None,
+        timeout: run.policy.timeout.saturating_sub(spent),
+        deadline: run_left.map(|left| left.saturating_sub(spent)),
+        ..run.policy.clone()
+    };
+    let plan = Plan {
+        operation: run.operation.clone(),
+        policy,
+        targets: vec![target],
+        settled: Vec::new(),
+        listed: Vec::new(),
+        notices: Vec::new(),
+        placements: run.placements.clone(),
+        done_before: 0,
+        planned_in: Duration::ZERO,
+        to_undo: run.to_undo.clone(),
+    };
+    let mut events = service.executor().run(plan, &control);
+    let cluster = cluster.clone();
+    tokio::spawn(async move {
+        while let Some(event) = events.next().await {
+            let RunEvent::Finished(outcome) = event else { continue };
+            let finished = Finished {
+                run: id,
+                key: key.clone(),
+                controller: claim.controller.clone(),
+                epoch: claim.epoch,
+                number: claim.number,
+                outcome: *outcome,
+            };
+            // In this order: it is known as under way until it is known as finished.
+            cluster.inner.finished.lock().push(finished);
+        }
+        cluster.inner.under_way.lock().remove(&(id, key));
+        cluster.inner.wake.notify_one();
+    });
+}
