@@ -19,6 +19,7 @@ mod bridge;
 mod core;
 mod error;
 mod feed;
+mod files;
 mod forked;
 mod frame;
 mod outcomes;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use atp_api::{Outcome, OutcomeError, RunEvent, RunRequest, RunStatistics};
 use atp_client::Client;
-use atp_executor::{Executor, Operation, OperationSpec, RunControl, Selection};
+use atp_executor::{Executor, Operation, RunControl, Selection};
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use tokio::runtime::Handle;
@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::bridge::{Answer, Bridge};
 use crate::error;
+use crate::files::Files;
 use crate::forked::Forked;
 use crate::outcomes::{Outcomes, Taken};
 use crate::wait::wait;
@@ -258,13 +259,8 @@ async fn in_service<T>(
     control: RunControl,
     sink: &Sink<T>,
 ) -> Result<(), OutcomeError> {
-    if matches!(
-        request.operation,
-        OperationSpec::Push(_) | OperationSpec::Pull(_) | OperationSpec::Screenshot(_)
-    ) {
-        return Err(error::invalid("files are copied to and from this machine, and not through a service")
-            .with_hint("use a Fleet that connects to the hosts itself"));
-    }
+    let mut request = request;
+    let files = Files::send(&client, &mut request.operation).await?;
     // A start that was sent is waited for: the run is then ended by its number.
     let run = client.start(&request).await.map_err(|error| error::of_client(&error))?.id;
     let mut events = client.run_events(run);
@@ -288,7 +284,12 @@ async fn in_service<T>(
                 return client.abort(run).await.map_err(|error| error::of_client(&error));
             }
         };
-        let Some(event) = event else { return Ok(()) };
+        let Some(mut event) = event else { return Ok(()) };
+        match &mut event {
+            RunEvent::Finished(outcome) => files.fetch(outcome).await,
+            RunEvent::Ended(_) => files.remove().await,
+            _ => {}
+        }
         if !sink.pass_on(event, &control.abort).await {
             return client.abort(run).await.map_err(|error| error::of_client(&error));
         }

@@ -70,7 +70,27 @@ def test_verbs_have_the_same_outcomes(service: Tuple[str, str]) -> None:
         with pytest.raises(RequestError):
             fleet.vms("h9/*")
         with pytest.raises(RequestError, match="through a service"):
-            fleet.screenshot("h1/vm1", "/tmp")
+            fleet.console("h1/vm1", "/tmp")
+        with pytest.raises(RequestError, match="through a service"):
+            fleet.stats()
+
+
+def test_files_are_those_of_this_machine(service: Tuple[str, str], tmp_path: Path) -> None:
+    with Fleet(server=service[0], token=service[1]) as fleet:
+        pictures = fleet.screenshot("*", tmp_path / "screens", timeout=30).raise_for_failures().values()
+        assert [Path(picture.file) for picture in pictures] == [
+            tmp_path / "screens" / host / f"{vm}.png" for host in ("h1", "h2") for vm in ("vm1", "vm2")
+        ]
+        assert all(Path(picture.file).stat().st_size == picture.bytes for picture in pictures)
+        source = tmp_path / "source"
+        source.write_bytes(b"sent" * 1000)
+        (pushed,) = fleet.push("h1/vm1", source, "/tmp/x", timeout=30).values()
+        assert (pushed.local_path, pushed.bytes) == (str(source), 4000)
+        (pulled,) = fleet.pull("h1/vm1", "/tmp/x", tmp_path / "there", timeout=30).values()
+        assert pulled.local_path == str(tmp_path / "there" / "h1" / "vm1" / "x")
+        assert Path(pulled.local_path).read_bytes() == source.read_bytes()
+        with pytest.raises(RequestError):
+            fleet.push("h1/vm1", tmp_path / "none", "/tmp/x")
 
 
 def test_coroutines_use_it_too(service: Tuple[str, str]) -> None:

@@ -1,0 +1,141 @@
+//! Files of runs through a service: what they read is sent to it before, what they make is fetched as their outcomes come.
+
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Component, Path, PathBuf};
+
+use atp_api::{
+    Data, ErrorKind, FileReport, Hint, OperationSpec, Outcome, OutcomeError, ScreenshotReport, Status,
+};
+use atp_client::Client;
+
+use crate::error;
+
+/// The files of one run.
+pub(crate) struct Files {
+    client: Client,
+    places: Places,
+}
+
+/// Where files of the run are on this machine.
+enum Places {
+    None,
+    /// The file that was sent, and its id in the service.
+    Sent(PathBuf, String),
+    /// The folder with a place for each VM's file.
+    Pulled(PathBuf),
+    /// The folder of pictures.
+    Pictures(PathBuf),
+}
+
+impl Files {
+    /// Sends the file that an operation reads, and names it as the service does.
+    ///
+    /// # Errors
+    /// It cannot be read or sent; the operation's files cannot go through a service.
+    pub(crate) async fn send(client: &Client, operation: &mut OperationSpec) -> Result<Self, OutcomeError> {
+        // The service puts folders of its own in the place of this.
+        let there = || PathBuf::from(".");
+        let places = match operation {
+            OperationSpec::Push(push) => {
+                let id = client.send_file(&push.source).await.map_err(|error| error::of_client(&error))?.id;
+                let source = std::mem::replace(&mut push.source, PathBuf::from(&id));
+                Places::Sent(source, id)
+            }
+            OperationSpec::Pull(pull) if pull.separate => {
+                Places::Pulled(std::mem::replace(&mut pull.destination, there()))
+            }
+            OperationSpec::Screenshot(spec) => Places::Pictures(std::mem::replace(&mut spec.folder, there())),
+            OperationSpec::Pull(_) => {
+                return Err(error::invalid("through a service, files are pulled into a folder for each VM")
+                    .with_hint("use the verb pull, or \"separate\": true"));
+            }
+            OperationSpec::Console(spec) if spec.folder.is_some() => {
+                return Err(error::invalid("consoles are not captured in files through a service")
+                    .with_hint("use console_lines, or a Fleet that connects to the hosts itself"));
+            }
+            _ => Places::None,
+        };
+        Ok(Files { client: client.clone(), places })
+    }
+
+    /// Fetches the file of an outcome, and names it as it is here. The outcome fails if that does.
+    pub(crate) async fn fetch(&self, outcome: &mut Outcome) {
+        let fetched = match &mut outcome.data {
+            Some(Data::File(FileReport { local_path, bytes, sha256, .. })) => match &self.places {
+                Places::Sent(source, _) => {
+                    local_path.clone_from(source);
+                    Ok(())
+                }
+                _ => self.fetch_one(local_path, *bytes, Some(sha256)).await,
+            },
+            Some(Data::Screenshot(ScreenshotReport { file, bytes, .. })) => {
+                self.fetch_one(file, *bytes as u64, None).await
+            }
+            _ => Ok(()),
+        };
+        if let Err(error) = fetched {
+            outcome.data = None;
+            if outcome.status.is_success() {
+                outcome.status = Status::Failed;
+                outcome.error = Some(error);
+            }
+        }
+    }
+
+    /// Has the service remove what was sent. It does so later by itself if that fails.
+    pub(crate) async fn remove(&self) {
+        if let Places::Sent(_, id) = &self.places {
+            let _kept = self.client.remove_file(id).await;
+        }
+    }
+
+    async fn fetch_one(
+        &self,
+        name: &mut PathBuf,
+        bytes: u64,
+        sha256: Option<&String>,
+    ) -> Result<(), OutcomeError> {
+        let to = self.place_of(name)?;
+        let failed = |causes: Vec<String>| {
+            let message = format!("the service has the file, and it could not be put at {}", to.display());
+            let error = OutcomeError::new(ErrorKind::LocalFileError, message).with_hint(Hint::CHECK_FOLDER);
+            OutcomeError { causes, ..error }
+        };
+        let unwritten = |error: io::Error| failed(vec![error.to_string()]);
+        let folder = to.parent().unwrap_or(Path::new("."));
+        fs::create_dir_all(folder).map_err(unwritten)?;
+        let unfinished = tempfile::Builder::new().prefix(".atp-").suffix(".part").tempfile_in(folder);
+        let unfinished = unfinished.map_err(unwritten)?;
+        let fetched = self.client.fetch_file(name, bytes, unfinished.path()).await;
+        let fetched = fetched
+            .map_err(|error| failed([vec![error.to_string()], OutcomeError::causes_of(&error)].concat()))?;
+        if fetched.bytes != bytes || sha256.is_some_and(|sha256| *sha256 != fetched.sha256) {
+            return Err(failed(vec![format!("{} bytes with another SHA-256 came", fetched.bytes)]));
+        }
+        let mode = Permissions::from_mode(fetched.mode.unwrap_or(0o644) & 0o777);
+        unfinished.as_file().set_permissions(mode).map_err(unwritten)?;
+        unfinished.persist(&to).map_err(|error| unwritten(error.error))?;
+        *name = to;
+        Ok(())
+    }
+
+    /// Where a file belongs that the service names. No name leads out of the folder.
+    fn place_of(&self, name: &Path) -> Result<PathBuf, OutcomeError> {
+        let parts = name.components().map(|part| match part {
+            Component::Normal(part) => Some(part),
+            _ => None,
+        });
+        let parts = parts.collect::<Option<Vec<_>>>().unwrap_or_default();
+        match (&self.places, &parts[..]) {
+            (Places::Pulled(folder), [_, host, vm, file]) => Ok(folder.join(host).join(vm).join(file)),
+            (Places::Pictures(folder), [_, host, file]) => Ok(folder.join(host).join(file)),
+            _ => {
+                let problem =
+                    format!("the service names the file {}, which is none of this run", name.display());
+                Err(OutcomeError::new(ErrorKind::LocalFileError, problem))
+            }
+        }
+    }
+}
