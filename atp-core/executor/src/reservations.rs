@@ -11,10 +11,12 @@
 //! # What it cannot promise
 //!
 //! The lock holds among the processes of one machine that name the same file. Filesystems that several machines share, or
-//! whose locks another program grants, are refused. A caller that does not reserve is not kept away from a VM.
+//! whose locks another program grants, are refused. A caller that does not reserve is not kept away from a VM. A reservation ends by
+//! the machine's clock of the day: one that is set forward ends it earlier.
 
+use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -138,6 +140,13 @@ pub enum Reserved {
     },
 }
 
+/// A file of reservations that this process alone may change.
+struct Locked {
+    /// The file itself, where the caller may have named a link to it.
+    file: Reservations,
+    _lock: File,
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Content {
@@ -177,10 +186,12 @@ impl Reservations {
         time: Duration,
         deadline: Instant,
     ) -> Result<Reserved, ReservationError> {
-        let _lock = self.lock(deadline)?;
-        let mut all = self.list()?;
-        let is_free = |candidate: &&Candidate| all.iter().all(|other| other.uuid != candidate.uuid);
-        let free: Vec<&Candidate> = candidates.iter().filter(is_free).collect();
+        let locked = self.lock(deadline)?;
+        let mut all = locked.file.list()?;
+        // A VM that two hosts list, as while it moves, is one VM.
+        let mut taken: HashSet<Uuid> = all.iter().map(|reservation| reservation.uuid).collect();
+        let free: Vec<&Candidate> =
+            candidates.iter().filter(|candidate| taken.insert(candidate.uuid)).collect();
         if free.len() < count {
             return Ok(Reserved::TooFew { free: free.len() });
         }
@@ -196,7 +207,7 @@ impl Reservations {
             })
             .collect();
         all.extend(granted.iter().cloned());
-        self.write(all)?;
+        locked.file.write(all)?;
         if now_ms() >= until_ms {
             return Err(ReservationError::Late { path: self.name() });
         }
@@ -215,18 +226,26 @@ impl Reservations {
         chooses: impl Fn(&Reservation) -> bool,
         deadline: Instant,
     ) -> Result<Vec<Reservation>, ReservationError> {
-        let _lock = self.lock(deadline)?;
+        let locked = self.lock(deadline)?;
         let is_released = |reservation: &Reservation| reservation.owner == owner && chooses(reservation);
-        let (released, kept): (Vec<_>, Vec<_>) = self.list()?.into_iter().partition(is_released);
+        let (released, kept): (Vec<_>, Vec<_>) = locked.file.list()?.into_iter().partition(is_released);
         if !released.is_empty() {
-            self.write(kept)?;
+            locked.file.write(kept)?;
         }
         Ok(released)
     }
 
-    /// The lock, until the file is dropped.
-    fn lock(&self, deadline: Instant) -> Result<File, ReservationError> {
-        let mut path = self.path.as_os_str().to_owned();
+    /// The file and its lock, which is held until this is dropped. A symbolic link is followed first: those that name the file
+    /// itself have to get the same lock, and a new file in the place of the link would be another one.
+    fn lock(&self, deadline: Instant) -> Result<Locked, ReservationError> {
+        let target = match fs::canonicalize(&self.path) {
+            Ok(target) => target,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !self.path.is_symlink() => {
+                self.path.clone()
+            }
+            Err(error) => return Err(self.cannot("locked", error)),
+        };
+        let mut path = target.as_os_str().to_owned();
         path.push(".lock");
         let options = OpenOptions::new().create(true).truncate(false).write(true).mode(0o666).open(&path);
         let file = options.map_err(|error| self.cannot("locked", error))?;
@@ -234,7 +253,7 @@ impl Reservations {
         let began = Instant::now();
         loop {
             match file.try_lock() {
-                Ok(()) => return Ok(file),
+                Ok(()) => return Ok(Locked { file: Reservations { path: target }, _lock: file }),
                 Err(TryLockError::Error(error)) => return Err(self.cannot("locked", error)),
                 Err(TryLockError::WouldBlock) if Instant::now() >= deadline => {
                     return Err(ReservationError::Locked { path: self.name(), waited: began.elapsed() });
@@ -255,12 +274,18 @@ impl Reservations {
     }
 
     fn read(&self) -> Result<Vec<Reservation>, ReservationError> {
-        let bytes = match fs::metadata(&self.path) {
+        // What is no file may have no end, or none that comes: it is not opened.
+        match fs::metadata(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(self.cannot("read", error)),
-            Ok(found) if found.len() > MAX_BYTES => return Err(self.invalid("it is too large")),
-            Ok(_) => fs::read(&self.path).map_err(|error| self.cannot("read", error))?,
-        };
+            Ok(found) if !found.is_file() => return Err(self.invalid("it is no regular file")),
+            Ok(_) => {}
+        }
+        let mut bytes = Vec::new();
+        let read = File::open(&self.path).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes));
+        if read.map_err(|error| self.cannot("read", error))? as u64 > MAX_BYTES {
+            return Err(self.invalid("it is too large"));
+        }
         let content: Content = serde_json::from_slice(&bytes).map_err(|error| self.invalid(error))?;
         if content.format != FORMAT {
             return Err(self.invalid(format!("format {}, where {FORMAT} is known", content.format)));
@@ -296,7 +321,7 @@ impl Reservations {
 }
 
 /// Filesystems that several machines may share, or whose locks another program grants, by their numbers (`statfs(2)`).
-const SHARED: [(u32, &str); 11] = [
+const SHARED: [(u32, &str); 17] = [
     (0x6969, "nfs"),
     (0xff53_4d42, "cifs"),
     (0xfe53_4d42, "smb2"),
@@ -308,6 +333,12 @@ const SHARED: [(u32, &str); 11] = [
     (0x0bd0_0bd0, "lustre"),
     (0x0116_1970, "gfs2"),
     (0x7461_636f, "ocfs2"),
+    (0x4750_4653, "gpfs"),
+    (0x1983_0326, "beegfs"),
+    (0xaad7_aaea, "panfs"),
+    (0x6b41_4653, "kafs"),
+    (0x786f_4256, "vboxsf"),
+    (0xbacb_acbc, "vmhgfs"),
 ];
 
 fn now_ms() -> u64 {
@@ -320,8 +351,6 @@ fn millis(duration: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
-
     use super::*;
 
     fn candidates(count: u128) -> Vec<Candidate> {
@@ -392,6 +421,46 @@ mod tests {
             assert!(matches!(refused, Err(ReservationError::Invalid { .. })), "{text}: {refused:?}");
             assert_eq!(fs::read_to_string(&path).unwrap(), text);
         }
+    }
+
+    #[test]
+    fn a_vm_that_two_hosts_list_is_reserved_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = Reservations::at(folder.path().join("r"));
+        let twice = [candidates(1), candidates(1)].concat();
+        assert_eq!(file.reserve(&twice, 2, "a", HOUR, soon()).unwrap(), Reserved::TooFew { free: 1 });
+        assert_eq!(granted(file.reserve(&twice, 1, "a", HOUR, soon()).unwrap()).len(), 1);
+    }
+
+    #[test]
+    fn a_link_and_its_file_have_one_lock_and_one_content() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, link) = (folder.path().join("r"), folder.path().join("link"));
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        let (file, linked) = (Reservations::at(&path), Reservations::at(&link));
+        // A link to nothing cannot be followed yet.
+        assert!(matches!(
+            linked.reserve(&candidates(1), 1, "a", HOUR, soon()),
+            Err(ReservationError::Open { .. })
+        ));
+        granted(file.reserve(&candidates(1), 1, "a", HOUR, soon()).unwrap());
+        assert_eq!(
+            linked.reserve(&candidates(1), 1, "b", HOUR, soon()).unwrap(),
+            Reserved::TooFew { free: 0 }
+        );
+        granted(linked.reserve(&candidates(2), 1, "b", HOUR, soon()).unwrap());
+        assert_eq!(file.list().unwrap().len(), 2);
+        let _held = linked.lock(soon()).unwrap();
+        assert!(matches!(
+            file.reserve(&candidates(3), 1, "a", HOUR, Instant::now()),
+            Err(ReservationError::Locked { .. })
+        ));
+    }
+
+    #[test]
+    fn what_has_no_end_is_not_read() {
+        let refused = Reservations::at("/dev/zero").list();
+        assert!(matches!(refused, Err(ReservationError::Invalid { .. })), "{refused:?}");
     }
 
     #[test]
