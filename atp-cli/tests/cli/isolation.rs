@@ -121,6 +121,25 @@ fn a_vm_without_the_snapshot_fails_before_its_first_step() {
 }
 
 #[test]
+fn what_is_done_besides_the_steps_is_an_effect() {
+    let bed = Bed::new();
+    // The steps only look; the VM was taken back to its snapshot.
+    let looks = bed.scenario("{wait: agent}, {assert: {state: paused}}", "");
+    let folder = bed.home.path("evidence").display().to_string();
+    let text = format!(
+        "name: s\ntargets: '*'\nsteps: [{{wait: agent}}, {{assert: {{state: paused}}}}]\n\
+         evidence: {{folder: '{folder}', commands: ['touch /x']}}\n"
+    );
+    let evidence = bed.home.write("evidence.yaml", &text).display().to_string();
+    for scenario in [looks, evidence] {
+        let run = bed.run(&["run", &scenario]).exits(1);
+        for outcome in run.outcomes() {
+            assert_eq!(outcome["effect"], "done", "{scenario}: {outcome}");
+        }
+    }
+}
+
+#[test]
 fn a_run_that_is_killed_at_any_step_is_undone_by_its_resume() {
     let bed = Bed::new();
     // Before the first step, between steps, after the last one, and in the teardown.

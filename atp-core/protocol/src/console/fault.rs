@@ -4,8 +4,9 @@ use atp_api::KernelFault;
 
 /// The fault that the kernel reports in this line. A fault has many lines, and only one of them counts.
 ///
-/// A message is recognised at the start of the line, after the kernel's level and time (`<0>[   12.345678][ T42] `). A program
-/// of the guest that writes such a line to the console cannot be told from the kernel.
+/// A message is recognised at the start of the line, after the kernel's level and time (`<0>[   12.345678][ T42] `), and with such a
+/// time also after a prompt, as the kernel begins no new line there (`vm1 login: [  242.1] INFO: task …`). A program of the guest
+/// that writes such a line to the console cannot be told from the kernel.
 pub fn kernel_fault(line: &str) -> Option<KernelFault> {
     let message = message(line);
     let starts = |words: &[&str]| words.iter().any(|words| message.starts_with(words));
@@ -27,7 +28,7 @@ pub fn kernel_fault(line: &str) -> Option<KernelFault> {
 
 /// The line without the level, the time and the caller before a message.
 fn message(line: &str) -> &str {
-    let mut rest = line.trim_start();
+    let mut rest = after_prompt(line).trim_start();
     if let Some((level, after)) = rest.strip_prefix('<').and_then(|level| level.split_once('>'))
         && is_number(level)
     {
@@ -36,7 +37,7 @@ fn message(line: &str) -> &str {
     // The time in seconds, and the task or the processor that wrote it: [ T42], [ C0].
     while let Some((inside, after)) = rest.strip_prefix('[').and_then(|inside| inside.split_once(']')) {
         let inside = inside.trim_start();
-        let is_time = inside.split_once('.').is_some_and(|(s, us)| is_number(s) && is_number(us));
+        let is_time = is_time(inside);
         let is_caller = inside.strip_prefix(['T', 'C']).is_some_and(is_number);
         if !is_time && !is_caller {
             break;
@@ -44,6 +45,25 @@ fn message(line: &str) -> &str {
         rest = after.trim_start();
     }
     rest
+}
+
+/// The line from the kernel's time on, if it comes after a prompt of a login or a shell; or else all of it.
+fn after_prompt(line: &str) -> &str {
+    const PROMPTS: [&str; 4] = ["login: ", "assword: ", "# ", "$ "];
+    // A time is short; a line may have many brackets.
+    const LONGEST_TIME: usize = 24;
+    let is_start = |&at: &usize| {
+        let (before, after) = (&line[..at], &line[at + 1..]);
+        let end = after.bytes().take(LONGEST_TIME).position(|byte| byte == b']');
+        PROMPTS.iter().any(|prompt| before.ends_with(prompt))
+            && end.is_some_and(|end| is_time(after[..end].trim_start()))
+    };
+    let start = line.match_indices('[').map(|(at, _)| at).find(is_start);
+    start.map_or(line, |at| &line[at..])
+}
+
+fn is_time(text: &str) -> bool {
+    text.split_once('.').is_some_and(|(s, us)| is_number(s) && is_number(us))
 }
 
 fn is_number(text: &str) -> bool {
@@ -109,6 +129,8 @@ mod tests {
             ),
             ("Internal error: Oops: 0000000096000004 [#1] PREEMPT SMP", Oops),
             ("Oops: Kernel access of bad area, sig: 11 [#1]", Oops),
+            ("debian login: [  242.669341] INFO: task dd:912 blocked for more than 120 seconds.", HungTask),
+            ("[root@vm1 ~]# [  242.1][   T33] watchdog: BUG: soft lockup - CPU#1 stuck for 22s!", Lockup),
         ] {
             assert_eq!(kernel_fault(line), Some(fault), "{line}");
         }
@@ -128,6 +150,8 @@ mod tests {
             "grep 'Kernel panic - not syncing' /var/log/messages",
             "[init] Kernel panic - not syncing: text of a program with a name in brackets",
             "INFO: task is done",
+            "Nov 29 02:00:01 vm1 kernel: [   12.1] Kernel panic - not syncing: read again from a log",
+            "debian login: Kernel panic - not syncing: typed",
             "Oops",
             "[[[[",
             "<>[.]",

@@ -37,8 +37,13 @@ pub(super) static FACTS: VerbFacts = VerbFacts { all_at_once: true, ..VerbFacts:
 /// Captures the console until the deadline, or until the run is asked to stop. A VM that does not run is waited for.
 pub(super) async fn perform(job: &Job, domain: &DomainInfo, spec: &ConsoleSpec) -> Completion {
     let file = spec.folder.as_deref().map(|folder| file_for(folder, &job.planned_on, &domain.name));
-    let mut capture =
-        Capture { job, vm: &domain.name, lines: spec.lines, record: ConsoleRecord::new(), file: None };
+    let mut capture = Capture {
+        job,
+        vm: &domain.name,
+        lines: spec.lines,
+        record: ConsoleRecord::without_lines(),
+        file: None,
+    };
     if let Some(path) = &file {
         match create(path).await {
             Ok(file) => capture.file = Some(file),

@@ -11,6 +11,8 @@ use super::stream::ConsoleItem;
 
 /// The most text that is kept for a search or for evidence, bytes. Older lines go first.
 const MOST_TEXT: usize = 1 << 20;
+/// The most lines of it: each costs memory also if it is empty.
+const MOST_LINES: usize = 1 << 14;
 
 /// Counts what a console writes, keeps its last lines, and looks for faults of the kernel in them.
 #[derive(Debug)]
@@ -18,11 +20,14 @@ pub(in crate::verbs) struct ConsoleRecord {
     began: Instant,
     lines: Lines,
     report: ConsoleReport,
+    /// The first fault of each kind of which none is among the first faults of the report.
+    later_faults: Vec<KernelFinding>,
     /// When the gap that has not ended began.
     gap: Option<Instant>,
     /// The last complete lines.
     kept: VecDeque<String>,
     kept_bytes: usize,
+    most_text: usize,
     /// The number of lines before those that are kept.
     gone: u64,
 }
@@ -37,14 +42,26 @@ pub(in crate::verbs) struct ConsolePlace {
 }
 
 impl ConsoleRecord {
+    /// One that keeps the last lines.
     pub(in crate::verbs) fn new() -> Self {
+        ConsoleRecord::keeping(MOST_TEXT)
+    }
+
+    /// One that keeps no lines: the consoles of a whole fleet may be captured at once.
+    pub(in crate::verbs) fn without_lines() -> Self {
+        ConsoleRecord::keeping(0)
+    }
+
+    fn keeping(most_text: usize) -> Self {
         ConsoleRecord {
             began: Instant::now(),
             lines: Lines::default(),
             report: ConsoleReport::default(),
+            later_faults: Vec::new(),
             gap: None,
             kept: VecDeque::new(),
             kept_bytes: 0,
+            most_text,
             gone: 0,
         }
     }
@@ -77,6 +94,11 @@ impl ConsoleRecord {
     /// What is known now. A gap that has not ended has no length.
     pub(in crate::verbs) fn report(&self) -> ConsoleReport {
         self.report.clone()
+    }
+
+    /// The first faults, and at least one of each kind that was reported.
+    pub(in crate::verbs) fn faults(&self) -> impl Iterator<Item = &KernelFinding> {
+        self.report.first_faults.iter().chain(&self.later_faults)
     }
 
     /// The last lines, the one that is not complete among them.
@@ -120,14 +142,17 @@ impl ConsoleRecord {
         self.report.lines += 1;
         if let Some(fault) = kernel_fault(&line) {
             self.report.faults += 1;
-            if self.report.first_faults.len() < ConsoleReport::MOST_KEPT {
-                let at_ms = millis(self.began.elapsed());
-                self.report.first_faults.push(KernelFinding { fault, at_ms, line: line.clone() });
+            let is_among_first = self.report.first_faults.len() < ConsoleReport::MOST_KEPT;
+            if is_among_first || self.faults().all(|found| found.fault != fault) {
+                let found = KernelFinding { fault, at_ms: millis(self.began.elapsed()), line: line.clone() };
+                let list =
+                    if is_among_first { &mut self.report.first_faults } else { &mut self.later_faults };
+                list.push(found);
             }
         }
         self.kept_bytes += line.len();
         self.kept.push_back(line);
-        while self.kept_bytes + self.kept.len() > MOST_TEXT
+        while (self.kept_bytes + self.kept.len() > self.most_text || self.kept.len() > MOST_LINES)
             && let Some(oldest) = self.kept.pop_front()
         {
             self.kept_bytes -= oldest.len();
@@ -184,6 +209,28 @@ mod tests {
             (report.first_faults[0].fault, report.first_faults[0].at_ms),
             (KernelFault::OutOfMemory, 70)
         );
+    }
+
+    #[tokio::test]
+    async fn each_kind_of_fault_is_known_also_after_many_others() {
+        let killed = "Out of memory: Killed process 1 (a)\n".repeat(2 * ConsoleReport::MOST_KEPT);
+        let panic = "Kernel panic - not syncing: x\n".repeat(2);
+        let (record, _) =
+            record(&[ConsoleItem::Bytes(killed.as_bytes()), ConsoleItem::Bytes(panic.as_bytes())]);
+        assert_eq!(record.report().first_faults.len(), ConsoleReport::MOST_KEPT);
+        let panics = record.faults().filter(|found| found.fault == KernelFault::Panic).count();
+        assert_eq!((record.report().faults, panics), (2 * ConsoleReport::MOST_KEPT as u64 + 2, 1));
+    }
+
+    #[tokio::test]
+    async fn what_is_kept_has_a_bound_also_of_empty_lines() {
+        let (mut record, _) = record(&[ConsoleItem::Bytes(&[b'\n'; 2 * MOST_LINES])]);
+        assert_eq!(record.tail(usize::MAX).len(), MOST_LINES);
+        record.take(&ConsoleItem::Bytes(&[b'x'; 2 * MOST_TEXT]));
+        assert!(record.kept_bytes <= MOST_TEXT, "{}", record.kept_bytes);
+        let mut none = ConsoleRecord::without_lines();
+        none.take(&ConsoleItem::Bytes(b"one\ntwo\nthree"));
+        assert_eq!((none.tail(9), none.report().lines), (vec!["three".to_owned()], 2));
     }
 
     #[tokio::test]

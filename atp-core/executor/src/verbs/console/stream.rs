@@ -43,6 +43,8 @@ pub(in crate::verbs) struct ConsoleStream {
     /// When the first attempt to open it began.
     began: Instant,
     was_open: bool,
+    /// Whether anything came since it was opened for the last time.
+    has_spoken: bool,
     pause: Duration,
     /// Why the last attempt to open it failed.
     last_error: Option<OutcomeError>,
@@ -60,6 +62,7 @@ impl ConsoleStream {
             buffer: vec![0; READ].into(),
             began: Instant::now(),
             was_open: false,
+            has_spoken: false,
             pause,
             last_error: None,
         }
@@ -88,14 +91,20 @@ impl ConsoleStream {
     /// Cancel safe.
     pub(in crate::verbs) async fn next(&mut self) -> Result<ConsoleItem<'_>, OutcomeError> {
         let Some(channel) = &mut self.channel else {
+            // One that ends as soon as it is open would be opened without end.
+            if self.was_open && !self.has_spoken {
+                self.rest().await;
+            }
             self.channel = Some(self.opened().await?);
-            self.was_open = true;
-            self.pause = self.job.policy.poll_initial;
+            (self.was_open, self.has_spoken) = (true, false);
             return Ok(ConsoleItem::Open);
         };
         let reason = match channel.read(&mut self.buffer).await {
             Ok(0) => "the VM was stopped, or another client has taken the console".to_owned(),
-            Ok(read) => return Ok(ConsoleItem::Bytes(&self.buffer[..read])),
+            Ok(read) => {
+                (self.has_spoken, self.pause) = (true, self.job.policy.poll_initial);
+                return Ok(ConsoleItem::Bytes(&self.buffer[..read]));
+            }
             Err(error) => OutcomeError::in_full(&error),
         };
         self.channel = None;
@@ -118,9 +127,14 @@ impl ConsoleStream {
                 self.job = self.job.at(host);
             }
             self.last_error = Some(error);
-            sleep(self.pause).await;
-            self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+            self.rest().await;
         }
+    }
+
+    /// The pause before the next attempt.
+    async fn rest(&mut self) {
+        sleep(self.pause).await;
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
     }
 
     /// Makes one attempt. A VM that does not run costs no connection of its own.

@@ -87,7 +87,7 @@ impl ConsoleWatch {
             None if report.bytes == 0 => "it has written nothing".to_owned(),
             None => "it has written no line".to_owned(),
         };
-        let faults = match faults(&report) {
+        let faults = match faults(&record) {
             faults if faults.is_empty() => String::new(),
             faults => format!("; its kernel reported {faults}"),
         };
@@ -107,12 +107,12 @@ impl ConsoleWatch {
         if let Some(error) = progress.error {
             return Err(error);
         }
-        let report = self.record.lock().report();
-        if report.bytes == 0 && !progress.is_open {
+        let record = self.record.lock();
+        if record.report().bytes == 0 && !progress.is_open {
             let message = "the console was not open until now, so nothing is known of it";
             return Err(OutcomeError::new(ErrorKind::ConditionNotMet, message));
         }
-        let found = report.first_faults.iter().filter(|found| none_of.contains(&found.fault));
+        let found = record.faults().filter(|found| none_of.contains(&found.fault));
         Ok(found.map(|found| format!("the console reports {}: {:?}", found.fault, found.line)).collect())
     }
 
@@ -121,11 +121,12 @@ impl ConsoleWatch {
         self.record.lock().report()
     }
 
-    /// The last lines, or why there are none.
+    /// The last lines, or why there are none: what came before an error is there all the same.
     pub(super) fn tail(&self, lines: usize) -> Result<Vec<String>, OutcomeError> {
+        let tail = self.record.lock().tail(lines);
         match self.progress.borrow().error.clone() {
-            Some(error) => Err(error),
-            None => Ok(self.record.lock().tail(lines)),
+            Some(error) if tail.is_empty() => Err(error),
+            _ => Ok(tail),
         }
     }
 }
@@ -157,8 +158,8 @@ async fn capture(
 }
 
 /// The names of the faults, each once.
-fn faults(report: &ConsoleReport) -> String {
-    let mut names: Vec<_> = report.first_faults.iter().map(|found| found.fault.as_str()).collect();
+fn faults(record: &ConsoleRecord) -> String {
+    let mut names: Vec<_> = record.faults().map(|found| found.fault.as_str()).collect();
     names.sort_unstable();
     names.dedup();
     names.join(", ")

@@ -8,20 +8,22 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use atp_api::{EvidenceReport, ExecSpec, MissedEvidence, OutcomeError, ScreenshotLimits};
-use atp_protocol::{LibvirtCarrier, ProtocolError, exec, files, screenshot};
-use atp_transport::LibvirtConnection;
+use atp_protocol::{ExecOutput, LibvirtCarrier, ProtocolError, exec, files, screenshot};
 use atp_transport::domain::DomainInfo;
+use atp_transport::{Effect, LibvirtConnection};
 use futures_util::future::join3;
 use tokio::fs;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::console::ConsoleWatch;
 use super::error::ScenarioError;
 use super::fields::EVIDENCE;
 use super::node::Node;
 use super::read::{Keys, Names, Result, choice, integer, scalar, texts, truth};
+use super::report::worst;
 use super::template::{Template, Values, fill, fill_path};
 use crate::safe_name::safe_name;
+use crate::verbs::completion::effect_of;
 use crate::verbs::job::Job;
 
 /// The time for all of it.
@@ -81,14 +83,17 @@ pub(super) fn read(node: &Node, names: &Names) -> Result<Evidence> {
 /// The files of one VM, and what is missing.
 struct Collected {
     folder: PathBuf,
+    /// When all of it has to be written: a disk may hang as well.
+    deadline: Instant,
     report: EvidenceReport,
 }
 
 impl Collected {
     async fn keep(&mut self, name: String, bytes: &[u8]) {
-        match write(&self.folder.join(&name), bytes).await {
-            Ok(()) => self.report.files.push(name),
-            Err(error) => self.miss(name, format!("it cannot be written: {error}")),
+        match timeout_at(self.deadline, write(&self.folder.join(&name), bytes)).await {
+            Ok(Ok(())) => self.report.files.push(name),
+            Ok(Err(error)) => self.miss(name, format!("it cannot be written: {error}")),
+            Err(_) => self.miss(name, "it was not written in time".to_owned()),
         }
     }
 
@@ -106,25 +111,28 @@ async fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     written.await.unwrap_or_else(|error| Err(io::Error::other(error)))
 }
 
-/// Collects the evidence of a VM, in no more than [`TIME`].
+/// Collects the evidence of a VM, in no more than [`TIME`]. Also returns the effect of the commands on the VM.
 pub(super) async fn collect(
     evidence: &Evidence,
     job: &Job,
     domain: &DomainInfo,
     console: Option<&ConsoleWatch>,
     (values, own): (&Values, &Values),
-) -> EvidenceReport {
-    let deadline = job.deadline().min(Instant::now() + TIME);
+) -> (EvidenceReport, Effect) {
+    let now = Instant::now();
+    let written_by = job.deadline().min(now + TIME);
+    let deadline = written_by - written_by.saturating_duration_since(now) / 10;
     let job = Job { attempt: job.attempt.part(deadline), ..job.clone() };
     let folder = match fill_path(&evidence.folder, values, own) {
         Ok(folder) => folder.join(safe_name(job.planned_on.as_str())).join(safe_name(&domain.name)),
         Err(reason) => {
             let missed = vec![MissedEvidence { what: "folder".to_owned(), reason }];
-            return EvidenceReport { missed, ..EvidenceReport::default() };
+            return (EvidenceReport { missed, ..EvidenceReport::default() }, Effect::None);
         }
     };
     let report = EvidenceReport { folder: folder.clone(), ..EvidenceReport::default() };
-    let mut collected = Collected { folder, report };
+    let mut collected = Collected { folder, deadline: written_by, report };
+    let mut effect = Effect::None;
     let lines = async {
         let lines = evidence.console?;
         Some(console?.tail(lines))
@@ -140,7 +148,11 @@ pub(super) async fn collect(
         for command in &evidence.commands {
             let line = fill(command, values);
             let output = match &line {
-                Ok(line) => output(&job, domain, line, deadline).await,
+                Ok(line) => {
+                    let (output, sent) = output(&job, domain, line, deadline).await;
+                    effect = worst(effect, sent);
+                    output
+                }
                 Err(reason) => Err(reason.clone()),
             };
             outputs.push((line.unwrap_or_else(|_| command.to_string()), output));
@@ -167,7 +179,7 @@ pub(super) async fn collect(
             Err(reason) => collected.miss(line, reason),
         }
     }
-    collected.report
+    (collected.report, effect)
 }
 
 async fn picture(job: &Job, domain: &DomainInfo, deadline: Instant) -> std::result::Result<Vec<u8>, String> {
@@ -178,13 +190,13 @@ async fn picture(job: &Job, domain: &DomainInfo, deadline: Instant) -> std::resu
     taken.await.map(|picture| picture.png).map_err(|error: ProtocolError| OutcomeError::in_full(&error))
 }
 
-/// What a line for the guest's shell prints, as a text with the line and its exit code.
+/// What a line for the guest's shell prints, as a text with the line and its exit code; and the effect of it.
 async fn output(
     job: &Job,
     domain: &DomainInfo,
     line: &str,
     deadline: Instant,
-) -> std::result::Result<String, String> {
+) -> (std::result::Result<String, String>, Effect) {
     let (uuid, spec) = (domain.uuid, &ExecSpec::shell(line));
     job.attempt.mark_sent().await;
     let ran = job.manager.execute_on_host_with(
@@ -194,12 +206,18 @@ async fn output(
             exec::run(&LibvirtCarrier::new(&connection, uuid), spec, deadline).await
         },
     );
-    let output = ran.await.map_err(|error: ProtocolError| OutcomeError::in_full(&error))?;
+    let output: ExecOutput = match ran.await {
+        Ok(output) => output,
+        Err(error) => {
+            let error: ProtocolError = error;
+            return (Err(OutcomeError::in_full(&error)), effect_of(&error, true));
+        }
+    };
     let ended = match (output.exit_code, output.signal) {
         (Some(code), _) => format!("exit code {code}"),
         (None, Some(signal)) => format!("ended by signal {signal}"),
         (None, None) => "no exit code".to_owned(),
     };
     let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    Ok(format!("$ {line}\n{stdout}{stderr}[{ended}]\n"))
+    (Ok(format!("$ {line}\n{stdout}{stderr}[{ended}]\n")), Effect::Done)
 }

@@ -56,10 +56,7 @@ pub(super) fn not_begun(reverted: Completion) -> Completion {
 
 /// The completion of a target that was, or was not, taken back to its snapshot at the end.
 pub(super) fn after_revert(ended: Completion, reverted: Completion) -> Completion {
-    let effect = match (ended.effect, reverted.effect) {
-        (Effect::Unknown, _) | (_, Effect::Unknown) => Effect::Unknown,
-        (ended, _) => ended,
-    };
+    let effect = worst(ended.effect, reverted.effect);
     let Some(failed) = reverted.error else { return Completion { effect, ..ended } };
     let (status, error) = match ended.error {
         Some(error) => {
@@ -94,15 +91,19 @@ pub(super) fn undone(reverted: Completion) -> Completion {
     Completion { status, effect: Effect::Unknown, error: Some(error), ..reverted }
 }
 
-/// Makes the completion of the target. `is_stopped` is whether it was asked to stop before its last step.
+/// The effect of two parts of the work together.
+pub(super) fn worst(one: Effect, other: Effect) -> Effect {
+    match (one, other) {
+        (Effect::Unknown, _) | (_, Effect::Unknown) => Effect::Unknown,
+        (Effect::Done, _) | (_, Effect::Done) => Effect::Done,
+        (Effect::None, Effect::None) => Effect::None,
+    }
+}
+
+/// Makes the completion of the target, with the effect of its steps. `is_stopped` is whether it was asked to stop before its last step.
 pub(super) fn completion(report: ScenarioReport, is_stopped: bool) -> Completion {
-    let effect = report.steps.iter().chain(&report.teardown).fold(Effect::None, |all, step| {
-        match (all, step.effect) {
-            (Effect::Unknown, _) | (_, Effect::Unknown) => Effect::Unknown,
-            (Effect::Done, _) | (_, Effect::Done) => Effect::Done,
-            (Effect::None, Effect::None) => Effect::None,
-        }
-    });
+    let steps = report.steps.iter().chain(&report.teardown);
+    let effect = steps.map(|step| step.effect).fold(Effect::None, worst);
     let failure = |steps: &[StepReport], part: &str| {
         let (number, step) = (1..).zip(steps).find(|(_, step)| !step.status.is_success())?;
         let error =

@@ -23,7 +23,7 @@ use super::console::ConsoleWatch;
 use super::evidence;
 use super::places::FilePlaces;
 use super::report::{
-    after_revert, completion, not_begun, partial, partial_in_revert, partial_in_teardown, undone,
+    after_revert, completion, not_begun, partial, partial_in_revert, partial_in_teardown, undone, worst,
 };
 use super::step::{Action, Step};
 use super::template::{Values, fill};
@@ -44,6 +44,8 @@ pub(in crate::verbs) fn perform<'a>(
         let attempt = &job.attempt;
         let mut progress = StepRunner::new(job, domain, scenario);
         let mut report = progress.report(scenario);
+        // Of what is done to the VM besides its steps.
+        let mut effect = Effect::None;
         if let Some(Isolation { snapshot, .. }) = report.isolated.clone() {
             attempt.if_cut_off(partial_in_revert(&report, &snapshot));
             let reverted = progress.revert(&snapshot).await;
@@ -53,6 +55,7 @@ pub(in crate::verbs) fn perform<'a>(
                 let done = Completion { data: Some(Data::Scenario(report)), ..not_begun(reverted) };
                 return progress.job.ended(done);
             }
+            effect = reverted.effect;
         }
         // A VM has the consoles of its own process: what is written before it is taken back is of another.
         if scenario.needs_console() {
@@ -81,8 +84,9 @@ pub(in crate::verbs) fn perform<'a>(
             touched(&mut report);
             let values = (&progress.values, progress.own);
             let console = progress.console.as_ref();
-            report.evidence =
-                Some(Box::new(evidence::collect(evidence, &progress.job, domain, console, values).await));
+            let (collected, sent) = evidence::collect(evidence, &progress.job, domain, console, values).await;
+            report.evidence = Some(Box::new(collected));
+            effect = worst(effect, sent);
         }
         progress.last = None;
         progress.is_teardown = true;
@@ -93,7 +97,8 @@ pub(in crate::verbs) fn perform<'a>(
         }
         report.console = progress.console.as_ref().map(|console| Box::new(console.report()));
         let Some(isolation) = &mut report.isolated else {
-            return progress.job.ended(completion(report, is_stopped));
+            let ended = completion(report, is_stopped);
+            return progress.job.ended(Completion { effect: worst(ended.effect, effect), ..ended });
         };
         let mut reverted = None;
         if !isolation.restored {
@@ -104,6 +109,7 @@ pub(in crate::verbs) fn perform<'a>(
             reverted = Some(done);
         }
         let ended = completion(report, is_stopped);
+        let ended = Completion { effect: worst(ended.effect, effect), ..ended };
         progress.job.ended(match reverted {
             Some(reverted) => after_revert(ended, reverted),
             None => ended,
