@@ -118,6 +118,9 @@ impl Verb for ReserveArgs {
             executor.plan_until_stopped(&selection, Operation::VmList, policy, interrupts.control());
         let plan = planning.await.map_err(Problem::from)?;
         inventory::close(&manager, CLOSE_TIMEOUT).await;
+        if let Some(signal) = interrupts.received() {
+            return Err(Failure::Interrupted(signal));
+        }
         // A host that cannot be asked has none that could be reserved now.
         for error in plan.settled.iter().filter_map(|outcome| outcome.error.as_ref()) {
             context.console.warning(&error.message);
@@ -136,15 +139,31 @@ impl Verb for ReserveArgs {
         }
         let file = Reservations::at(&self.place.file);
         let give_up = self.wait.flatten().map(|longest| Instant::now() + longest);
+        // Since when another process has had the lock.
+        let mut locked_since = Instant::now();
         loop {
             let (file, candidates) = (file.clone(), candidates.clone());
             let (owner, time) = (self.place.owner.clone(), self.time);
+            let lock_until = locked_since + LOCK_TIMEOUT;
+            let lock_until = give_up.map_or(lock_until, |end| end.min(lock_until));
+            // The lock is waited for in short parts: what has it may reserve, and that must not happen after an interrupt.
             let trying = blocking(move || {
-                file.reserve(&candidates, wanted, &owner, time, Instant::now() + LOCK_TIMEOUT)
+                let part_until = lock_until.min(Instant::now() + PAUSE);
+                match file.reserve(&candidates, wanted, &owner, time, part_until) {
+                    Err(ReservationError::Locked { .. }) if Instant::now() < lock_until => Ok(None),
+                    Err(ReservationError::Locked { path, .. }) => {
+                        Err(ReservationError::Locked { path, waited: locked_since.elapsed() })
+                    }
+                    reserved => reserved.map(Some),
+                }
             });
             let free = match trying.await? {
-                Reserved::Granted(granted) => return Ok(show(&granted, context)),
-                Reserved::TooFew { free } => free,
+                Some(Reserved::Granted(granted)) => return Ok(show(&granted, context)),
+                Some(Reserved::TooFew { free }) => free,
+                None => match interrupts.received() {
+                    Some(signal) => return Err(Failure::Interrupted(signal)),
+                    None => continue,
+                },
             };
             if self.wait.is_none() || give_up.is_some_and(|end| Instant::now() >= end) {
                 let problem =
@@ -153,7 +172,7 @@ impl Verb for ReserveArgs {
                 return Ok(TARGETS_FAILED);
             }
             tokio::select! {
-                () = tokio::time::sleep(PAUSE) => {}
+                () = tokio::time::sleep(PAUSE) => locked_since = Instant::now(),
                 signal = interrupts.first() => return Err(Failure::Interrupted(signal)),
             }
         }

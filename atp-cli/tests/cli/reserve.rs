@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::process::Stdio;
 use std::sync::Mutex;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use atp_fleet::{Fleet, FleetOptions};
 use rustix::process::{Pid, Signal, kill_process};
@@ -59,6 +59,32 @@ fn a_vm_is_one_jobs_until_it_is_released() {
     let second =
         bed.run("b", &["reserve", "*", "--count", "2", "--for", "1h", "--wait=1m"]).exits(0).outcomes();
     assert!(second.iter().all(|one| one["vm"] != first[1]["vm"]), "{second:?}");
+}
+
+#[test]
+fn an_interrupt_while_another_process_has_the_lock_ends_it_and_reserves_nothing() {
+    let bed = Bed::new(1);
+    let lock = std::fs::File::create(format!("{}.lock", bed.file)).unwrap();
+    lock.lock().unwrap();
+    // Without a lock to wait for it would have reserved.
+    let mut command = bed.home.atp(bed.args("a", &["reserve", "*", "--for", "1h"]));
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let opened = format!("/proc/{}/fd", child.id());
+    let is_waiting = || {
+        let links = std::fs::read_dir(&opened).into_iter().flatten().flatten();
+        let mut links = links.filter_map(|link| std::fs::read_link(link.path()).ok());
+        links.any(|link| link.to_string_lossy().ends_with(".lock"))
+    };
+    let until = Instant::now() + Duration::from_secs(100);
+    while !is_waiting() {
+        assert!(Instant::now() < until, "it does not wait for the lock");
+        thread::sleep(Duration::from_millis(5));
+    }
+    crate::interrupts::signal(&child, "INT");
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", String::from_utf8_lossy(&output.stderr));
+    lock.unlock().unwrap();
+    bed.run("a", &["release"]).exits(0).says(&["nothing was released"]);
 }
 
 #[test]
