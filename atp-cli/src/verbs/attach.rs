@@ -88,6 +88,10 @@ impl Verb for AttachArgs {
                 SUCCESS
             }
             End::Signal(signal) => signal.exit_code(),
+            End::Unread(error) => {
+                context.console.problem(&Problem::new("stdin cannot be read").because(&error));
+                TARGETS_FAILED
+            }
             End::Output(error) | End::Channel(error) => {
                 context.console.problem(&Problem::new("the console was lost").because(&error));
                 TARGETS_FAILED

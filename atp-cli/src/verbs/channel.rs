@@ -74,6 +74,10 @@ impl Verb for ChannelArgs {
                 context.console.problem(&Problem::new("the channel was lost").because(&error));
                 TARGETS_FAILED
             }
+            End::Unread(error) => {
+                context.console.problem(&Problem::new("stdin cannot be read").because(&error));
+                TARGETS_FAILED
+            }
             End::Output(error) => {
                 context.console.problem(&Problem::new("stdout cannot be written to").because(&error));
                 TARGETS_FAILED
