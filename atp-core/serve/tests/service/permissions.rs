@@ -37,6 +37,14 @@ fn verbs() -> Vec<(&'static str, Value, [bool; 3], &'static [&'static str])> {
         ("type", json!({"op": "type", "text": "a"}), WORK, &["type"]),
         ("mouse", json!({"op": "mouse", "action": "click left"}), WORK, &["mouse"]),
         ("a scenario that looks", scenario("vm: info"), LOOK, &["run", "vm-info"]),
+        (
+            "a scenario that reads a file by a program",
+            scenario("assert: {file: {path: /x, exists: false}}"),
+            WORK,
+            &["exec", "run"],
+        ),
+        ("console", json!({"op": "console"}), LOOK, &["console"]),
+        ("console from another client", json!({"op": "console", "force": true}), WORK, &["console"]),
         ("a scenario that works", scenario("exec: 'true'"), WORK, &["exec", "run"]),
         ("a scenario that ends VMs", scenario("vm: destroy"), WORK, &["run", "vm-destroy"]),
     ]
