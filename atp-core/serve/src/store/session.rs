@@ -74,10 +74,14 @@ impl Database {
             options.get_database().unwrap_or_default()
         );
         // A service that hangs within a transaction must not hold its locks.
-        let options = options
-            .application_name("atp serve")
-            .disable_statement_logging()
-            .options([("statement_timeout", "10s"), ("idle_in_transaction_session_timeout", "10s")]);
+        // Nor must one whose network broke, of which the server hears nothing for hours by itself.
+        let options = options.application_name("atp serve").disable_statement_logging().options([
+            ("statement_timeout", "10s"),
+            ("idle_in_transaction_session_timeout", "10s"),
+            ("tcp_keepalives_idle", "10"),
+            ("tcp_keepalives_interval", "5"),
+            ("tcp_keepalives_count", "3"),
+        ]);
         Ok(Database { options, name: name.into() })
     }
 
@@ -107,10 +111,16 @@ impl Session {
     pub(super) async fn reconnect(&self) -> Result<Db, StoreError> {
         let name = &self.database.name;
         let mut db = self.database.connect().await.map_err(|source| failed(name, source))?;
-        if !try_lock(&mut db, self.is_shared).await.map_err(|source| failed(name, source))? {
+        if try_lock(&mut db, self.is_shared).await.map_err(|source| failed(name, source))? {
+            return Ok(db);
+        }
+        let generation = db.number("SELECT generation FROM atp_store", values![]).await;
+        if self.is_shared || generation.map_err(|source| failed(name, source))? != self.generation {
             return Err(StoreError::TakenOver { name: name.to_string() });
         }
-        Ok(db)
+        // No other service has opened it: the lock is that of this service's own connection, which the server still counts as there.
+        let reason = "the server still holds the lock of the connection that broke";
+        Err(failed(name, Error::Io(io::Error::new(io::ErrorKind::WouldBlock, reason))))
     }
 
     pub(super) fn name(&self) -> &str {

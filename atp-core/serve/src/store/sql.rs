@@ -1,10 +1,14 @@
 //! One way to both databases. Statements are written once: both know parameters as `$1`.
 
+use std::borrow::Cow;
+
 use sqlx::postgres::PgRow;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{
     AssertSqlSafe, Connection as _, Error, PgConnection, PgPool, Row as _, SqliteConnection, SqlitePool,
 };
+
+use super::patience::in_time;
 
 /// A parameter of a statement.
 #[derive(Debug, Clone, Copy)]
@@ -50,6 +54,12 @@ macro_rules! values {
 }
 pub(super) use values;
 
+/// A text as both databases keep it. PostgreSQL refuses NUL, and with it the whole transaction: a daemon that gives a VM such a name
+/// must not keep the runs of others from being recorded.
+fn storable(text: &str) -> Cow<'_, str> {
+    if text.contains('\0') { text.replace('\0', "\u{fffd}").into() } else { text.into() }
+}
+
 /// A query with its parameters, of either database.
 macro_rules! query {
     ($sql:expr, $values:expr) => {{
@@ -58,14 +68,14 @@ macro_rules! query {
             query = match *value {
                 Value::Int(value) => query.bind(value),
                 Value::Bool(value) => query.bind(value),
-                Value::Text(value) => query.bind(value),
+                Value::Text(value) => query.bind(value.map(storable)),
             };
         }
         query
     }};
 }
 
-/// A connection.
+/// A connection. A server has its time for each statement.
 #[derive(Debug)]
 pub(super) enum Db {
     Sqlite(SqliteConnection),
@@ -77,7 +87,9 @@ impl Db {
     pub(super) async fn execute(&mut self, sql: &'static str, values: &[Value<'_>]) -> Result<i64, Error> {
         let count = match self {
             Db::Sqlite(connection) => query!(sql, values).execute(connection).await?.rows_affected(),
-            Db::Postgres(connection) => query!(sql, values).execute(connection).await?.rows_affected(),
+            Db::Postgres(connection) => {
+                in_time(query!(sql, values).execute(connection)).await?.rows_affected()
+            }
         };
         Ok(i64::try_from(count).unwrap_or(i64::MAX))
     }
@@ -93,7 +105,7 @@ impl Db {
                 Ok(rows.into_iter().map(DbRow::Sqlite).collect())
             }
             Db::Postgres(connection) => {
-                let rows = query!(sql, values).fetch_all(connection).await?;
+                let rows = in_time(query!(sql, values).fetch_all(connection)).await?;
                 Ok(rows.into_iter().map(DbRow::Postgres).collect())
             }
         }
@@ -119,7 +131,7 @@ impl Db {
     pub(super) async fn raw(&mut self, sql: &'static str) -> Result<(), Error> {
         match self {
             Db::Sqlite(connection) => sqlx::raw_sql(sql).execute(connection).await.map(drop),
-            Db::Postgres(connection) => sqlx::raw_sql(sql).execute(connection).await.map(drop),
+            Db::Postgres(connection) => in_time(sqlx::raw_sql(sql).execute(connection)).await.map(drop),
         }
     }
 
@@ -127,7 +139,9 @@ impl Db {
     pub(super) async fn raw_text(&mut self, sql: String) -> Result<(), Error> {
         match self {
             Db::Sqlite(connection) => sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await.map(drop),
-            Db::Postgres(connection) => sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await.map(drop),
+            Db::Postgres(connection) => {
+                in_time(sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection)).await.map(drop)
+            }
         }
     }
 
@@ -162,7 +176,7 @@ impl Readers {
                 Ok(rows.into_iter().map(DbRow::Sqlite).collect())
             }
             Readers::Postgres(pool) => {
-                let read = super::patience::in_time(query!(sql, values).fetch_all(pool));
+                let read = in_time(query!(sql, values).fetch_all(pool));
                 Ok(read.await?.into_iter().map(DbRow::Postgres).collect())
             }
         }

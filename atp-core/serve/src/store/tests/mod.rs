@@ -34,6 +34,7 @@ on_both! {
     a_resume_takes_what_is_left_and_knows_a_vm_that_has_moved,
     the_oldest_runs_are_forgotten_but_none_under_way,
     what_a_page_or_a_stream_reads_is_in_order_and_bounded,
+    a_name_with_nul_is_recorded_and_hurts_no_other_run,
 }
 
 async fn execute(path: &Path, sql: &'static str) {
@@ -85,6 +86,19 @@ fn begin(run: i64, vms: usize) -> Change {
 
 fn started(run: i64, n: usize) -> Change {
     Change::TargetStarted { run, key: format!("h/{n}") }
+}
+
+async fn a_name_with_nul_is_recorded_and_hurts_no_other_run(bed: Bed) {
+    let store = bed.open().await.unwrap();
+    let run = store.change(new("a")).await.unwrap();
+    let Change::Begin(mut whole) = begin(run, 1) else { unreachable!() };
+    whole.targets[0].vm = Some("a\0b".to_owned());
+    let (other, begun) = tokio::join!(store.change(new("b")), store.change(Change::Begin(whole)));
+    other.unwrap();
+    begun.unwrap();
+    store.change(started(run, 0)).await.unwrap();
+    let targets = store.targets(run, 0, 10).await.unwrap();
+    assert_eq!(targets[0].1.vm.as_deref(), Some("a\u{fffd}b"));
 }
 
 #[tokio::test]
