@@ -20,7 +20,10 @@ struct Bed {
 
 impl Bed {
     async fn new(hosts: u32, vms: u32) -> Bed {
-        let rtt = Duration::from_millis(5);
+        Bed::at_distance(Duration::from_millis(5), hosts, vms).await
+    }
+
+    async fn at_distance(rtt: Duration, hosts: u32, vms: u32) -> Bed {
         let options = FleetOptions { hosts, vms, rtt, ..FleetOptions::default() };
         let fleet = Arc::new(Fleet::in_memory(options).unwrap());
         let ways = Arc::clone(&fleet);
@@ -106,6 +109,22 @@ async fn a_vm_that_begins_to_hang_delays_one_round_and_is_fresh_again_when_it_an
         assert!(rounds < 10, "it stays stale");
     }
     assert!(vm(&sampler.next().await, "h2/vm5").disk_rates().0.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_stale_on_a_host_that_is_far_away_is_fresh_again_when_it_answers() {
+    let bed = Bed::at_distance(Duration::from_millis(150), 1, 3).await;
+    let mut sampler = bed.sampler(&["*"]);
+    sampler.next().await;
+    assert_eq!(stale(&sampler.next().await), [""; 0]);
+    bed.set(1, 2, Some(VmFault::Hung));
+    assert_eq!(stale(&sampler.next().await), ["h1/vm2"]);
+    bed.set(1, 2, None);
+    let mut rounds = 0;
+    while !stale(&sampler.next().await).is_empty() {
+        rounds += 1;
+        assert!(rounds < 10, "it stays stale");
+    }
 }
 
 #[tokio::test(start_paused = true)]

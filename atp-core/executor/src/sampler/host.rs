@@ -1,6 +1,7 @@
 //! The samples of one host.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 use atp_api::{HostStatistics, OutcomeError, Staleness, VmStatistics};
 use atp_transport::{ExecuteOptions, HostId, HostInfo, TransportError, TransportManager};
@@ -21,6 +22,8 @@ pub(super) struct HostSampler {
     /// When it answered for the last time, and whether it did in the last round.
     answered: Option<Instant>,
     is_stale: bool,
+    /// How long its last answer took.
+    took: Duration,
     vms: HashMap<Uuid, Known>,
     /// The labels of VMs, where the selection depends on them.
     labels: HashMap<Uuid, BTreeMap<String, String>>,
@@ -46,7 +49,7 @@ type Sampled = (HostStatistics, Vec<VmStatistics>, Option<Vec<String>>);
 impl HostSampler {
     pub(super) fn new(manager: TransportManager, id: HostId, host: HostInfo) -> Self {
         let (vms, labels) = (HashMap::new(), HashMap::new());
-        HostSampler { manager, id, host, answered: None, is_stale: false, vms, labels }
+        HostSampler { manager, id, host, answered: None, is_stale: false, took: Duration::ZERO, vms, labels }
     }
 
     pub(super) fn id(&self) -> &HostId {
@@ -61,13 +64,16 @@ impl HostSampler {
     /// One sample of all VMs.
     pub(super) async fn sample(&mut self, selection: &Selection, options: &SampleOptions) -> Sampled {
         let patience = match self.answered {
-            _ if self.is_stale => options.stale_patience,
+            _ if self.is_stale => self.stale_patience(options),
             None => options.patience().max(options.connect_patience),
             Some(_) => options.patience(),
         };
         let deadline = Instant::now() + patience;
         let listed = match self.list(deadline).await {
-            Ok(listed) => self.chosen(selection, listed, deadline).await,
+            Ok((took, listed)) => {
+                self.took = took;
+                self.chosen(selection, listed, deadline).await
+            }
             Err(error) => Err(error),
         };
         let (chosen, names) = match listed {
@@ -89,15 +95,23 @@ impl HostSampler {
         (HostStatistics { host: self.id.clone(), stale: None }, vms, Some(names))
     }
 
-    /// All VMs with what libvirt counts.
-    async fn list(&self, deadline: Instant) -> Result<Vec<Sample>, TransportError> {
+    /// How long one is waited for that did not answer in the round before. A host that is far away answers late, and must not
+    /// be stale for ever after one answer that was later.
+    fn stale_patience(&self, options: &SampleOptions) -> Duration {
+        let usual = self.took.saturating_mul(4).min(options.patience());
+        options.stale_patience.max(usual)
+    }
+
+    /// All VMs with what libvirt counts, and how long the answer took on a connection.
+    async fn list(&self, deadline: Instant) -> Result<(Duration, Vec<Sample>), TransportError> {
         let options = ExecuteOptions::by(deadline).with_max_tries(1);
         let all = self.manager.execute_on_host_with(self.id.as_str(), options, |connection| async move {
+            let began = Instant::now();
             let all = connection.all_counters().await?;
-            Ok::<_, TransportError>((Instant::now(), all))
+            Ok::<_, TransportError>((began.elapsed(), Instant::now(), all))
         });
-        let (at, all) = all.await?;
-        Ok(all.into_iter().map(|counters| Sample { at, counters }).collect())
+        let (took, at, all) = all.await?;
+        Ok((took, all.into_iter().map(|counters| Sample { at, counters }).collect()))
     }
 
     /// Those that are selected, and the names of all.
@@ -144,7 +158,7 @@ impl HostSampler {
         }
         let uuid = info.uuid;
         let is_stale = self.vms.get(&uuid).is_some_and(|known| known.is_stale);
-        let patience = if is_stale { options.stale_patience } else { options.patience() };
+        let patience = if is_stale { self.stale_patience(options) } else { options.patience() };
         let options = ExecuteOptions::by(Instant::now() + patience).with_max_tries(1);
         let asked = self.manager.execute_on_host_with(self.id.as_str(), options, |connection| async move {
             let counters = connection.domain_counters(uuid).await?;

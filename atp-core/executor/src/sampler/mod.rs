@@ -32,7 +32,8 @@ pub struct SampleOptions {
     pub patience: Option<Duration>,
     /// How long a host is waited for in the first round, in which it is connected to; 3 s by default.
     pub connect_patience: Duration,
-    /// How long one is waited for that did not answer in the round before; 100 ms by default.
+    /// How long one is waited for that did not answer in the round before; 100 ms by default. On a host whose last answer took
+    /// long, four times that, and no longer than `patience`.
     pub stale_patience: Duration,
 }
 
