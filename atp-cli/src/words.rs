@@ -71,6 +71,9 @@ pub(crate) fn hint(hint: &Hint) -> String {
         Some("no-shell") => {
             "run programs directly, without --shell, --cwd and --spool (on Windows `-- powershell.exe -Command …`); copy files over the network, or with the agent's own commands (`atp qga SEL -- guest-file-open …`)"
         }
+        Some("copy-folder") => {
+            "name a file in the directory, or copy the directory with all that is in it (`-r`)"
+        }
         Some("spool-output") => {
             "transfer its output through files in the guest (`--spool`), write it to a file there, or print less"
         }

@@ -13,7 +13,7 @@ use atp_api::{
     ScenarioSpec, ScreenshotReport, ScreenshotSpec, Status,
 };
 use atp_client::{Client, ClientError, FetchedFile, RunEvents};
-use atp_executor::{FilePlaces, Operation, Scenario};
+use atp_executor::{FilePlaces, Operation, PreparedPush, Scenario};
 use atp_transport::{ErrorKind, Hint};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
@@ -74,6 +74,11 @@ impl Files {
             tried: BTreeSet::new(),
         };
         match operation {
+            Operation::Push(PreparedPush { spec: PushSpec { recursive: true, .. }, .. })
+            | Operation::Pull(PullSpec { recursive: true, .. }) => {
+                let problem = Problem::new("folders are not copied through a service");
+                return Err(problem.hint("add --server none to connect from this machine"));
+            }
             Operation::Push(push) => {
                 let id = files.send_file(&push.spec.source).await?;
                 files.operation = OperationSpec::Push(PushSpec { source: id.into(), ..push.spec.clone() });

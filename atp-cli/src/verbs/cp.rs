@@ -17,9 +17,10 @@ use crate::render::table::{NOTHING, Rows, status, time, vm};
 const EXAMPLES: &str = "\
 Examples:
   atp cp nginx.conf 'web-*:/etc/nginx/nginx.conf'
+  atp cp -r site 'web-*:/srv'
   atp cp 'node7/*:/var/log/messages' logs";
 
-/// Copy a file into guests, or out of them, through the guest agent
+/// Copy files into guests, or out of them, through the guest agent
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct CopyArgs {
@@ -31,6 +32,10 @@ pub(crate) struct CopyArgs {
     /// local folder, in which each gets HOST/VM/NAME
     #[arg(value_name = "DST")]
     destination: Side,
+
+    /// Copy a folder with all that is in it: into the destination, if that is a folder, or else under its name
+    #[arg(short, long)]
+    recursive: bool,
 
     #[command(flatten)]
     narrow: NarrowArgs,
@@ -64,9 +69,10 @@ impl FromStr for Side {
 
 impl Run for CopyArgs {
     async fn batch(self, _: &Context) -> Result<Batch, Failure> {
+        let recursive = self.recursive;
         let (selector, operation) = match (self.source, self.destination) {
             (Side::Local(path), Side::Guests(selector, destination)) => {
-                let push = PushSpec { source: path, destination, sha256: None };
+                let push = PushSpec { source: path, destination, sha256: None, recursive };
                 let prepared = PreparedPush::open(push).await.map_err(|error| Problem::from(&error))?;
                 (selector, Operation::Push(prepared))
             }
@@ -77,7 +83,7 @@ impl Run for CopyArgs {
                     .into());
             }
             (Side::Guests(selector, path), Side::Local(destination)) => {
-                (selector, Operation::Pull(PullSpec { path, destination, separate: false }))
+                (selector, Operation::Pull(PullSpec { path, destination, separate: false, recursive }))
             }
             (Side::Local(source), Side::Local(destination)) => {
                 if let Some((selector, path)) = relative(&source).or_else(|| relative(&destination)) {
@@ -118,11 +124,13 @@ fn would_copy(operation: &Operation) -> Vec<String> {
     match operation {
         Operation::Push(PreparedPush { spec, source }) => {
             let (from, size) = (spec.source.display(), source.size());
-            vec![format!("cp would copy {from} ({size} bytes) to {} in the guests", spec.destination)]
+            let what = if source.is_folder() { "a folder, " } else { "" };
+            vec![format!("cp would copy {from} ({what}{size} bytes) to {} in the guests", spec.destination)]
         }
         Operation::Pull(spec) => {
             let (to, own) = (spec.destination.display(), if spec.separate { "/HOST/VM/NAME" } else { "" });
-            vec![format!("cp would copy {} in the guests to {to}{own}", spec.path)]
+            let all = if spec.recursive { ", with all that is in it," } else { "" };
+            vec![format!("cp would copy {}{all} in the guests to {to}{own}", spec.path)]
         }
         _ => Vec::new(),
     }
@@ -189,7 +197,12 @@ mod tests {
 
     #[test]
     fn a_dry_run_names_both_paths() {
-        let pull = |separate| PullSpec { path: "/etc/x".into(), destination: "to".into(), separate };
+        let pull = |separate| PullSpec {
+            path: "/etc/x".into(),
+            destination: "to".into(),
+            separate,
+            recursive: false,
+        };
         let words = |separate| would_copy(&Operation::Pull(pull(separate))).join("\n");
         assert_eq!(words(false), "cp would copy /etc/x in the guests to to");
         assert_eq!(words(true), "cp would copy /etc/x in the guests to to/HOST/VM/NAME");

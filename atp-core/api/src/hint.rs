@@ -90,6 +90,7 @@ hints! {
         "the agent ended while the program ran: check in the guest what was done. An agent keeps all output of a program in memory, and may be killed because of it: transfer long output through files in the guest";
     THAW_FIRST = "thaw-first", "thaw the guest's filesystems first (`guest-fsfreeze-thaw`)";
     THAW = "thaw", "they may still be frozen: thaw them (`guest-fsfreeze-thaw`), or reset the VM";
+    COPY_FOLDER = "copy-folder", "name a file in the directory, or copy the directory with all that is in it";
     CHECK_GUEST_FILE = "check-guest-file", "check the path, its permissions and the free space in the guest";
     CHECK_GUEST_PATH = "check-guest-path", "check the path in the guest";
     CHECK_GUEST_SPACE = "check-guest-space", "check in the guest that the folder exists, its permissions, and the free space";

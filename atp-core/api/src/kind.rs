@@ -172,6 +172,8 @@ pub enum ErrorKind {
     TransferBusy,
     /// Something that is not ours stands where the file is to go.
     PathOccupied,
+    /// The archive that the guest made of a folder has something that is not written here.
+    ArchiveRefused,
     /// The copy is not what was sent.
     ChecksumMismatch,
     /// The process ended, and not with exit code 0.

@@ -14,9 +14,12 @@ pub struct PushSpec {
     pub source: PathBuf,
     /// An absolute path in the guests: the file's, or that of a folder it goes into.
     pub destination: String,
-    /// The SHA-256 of the file in hexadecimal digits. A file that has another one is not copied.
+    /// The SHA-256 of the file in hexadecimal digits, or of a folder's archive. What has another one is not copied.
     #[serde(default)]
     pub sha256: Option<String>,
+    /// Whether the file may be a folder, which is copied with all that is in it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub recursive: bool,
 }
 
 /// A file to copy out of guests.
@@ -32,6 +35,9 @@ pub struct PullSpec {
     /// sets it where there is more than one VM.
     #[serde(default)]
     pub separate: bool,
+    /// Whether the file may be a folder, which is copied with all that is in it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub recursive: bool,
 }
 
 /// A picture to take.

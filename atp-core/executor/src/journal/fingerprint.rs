@@ -8,9 +8,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use atp_api::{
-    Await, Condition, ExecSpec, OperationSpec, PullSpec, RawCommand, ScreenshotSpec, canonical_json,
-};
+use atp_api::{Await, Condition, ExecSpec, OperationSpec, RawCommand, ScreenshotSpec, canonical_json};
 use atp_protocol::files::{Digest, Source};
 use atp_protocol::input::{Chord, KeyTiming, MouseAction, MouseTiming};
 use atp_transport::domain::Lifecycle;
@@ -73,11 +71,17 @@ fn debug(operation: &Operation) -> Option<String> {
             format!("{:?}", Old::Lifecycle(LifecycleSpec { action: spec.action, wait }))
         }
         Operation::Exec(spec) => format!("{:?}", Old::Exec(OldExec(spec))),
+        // Folders were not copied.
+        Operation::Push(push) if push.spec.recursive => return None,
+        Operation::Pull(spec) if spec.recursive => return None,
         Operation::Push(push) => {
             let (local_path, destination) = (&push.spec.source, &push.spec.destination);
             format!("{:?}", Old::Push(PushSpec { source: &push.source, local_path, destination }))
         }
-        Operation::Pull(spec) => format!("{:?}", Old::Pull(spec)),
+        Operation::Pull(spec) => {
+            let (path, destination) = (&spec.path, &spec.destination);
+            format!("{:?}", Old::Pull(PullSpec { path, destination, separate: spec.separate }))
+        }
         Operation::Wait(condition) => match condition {
             Condition::Agent => "Wait(Agent)".to_owned(),
             // There was no such condition.
@@ -111,7 +115,7 @@ enum Old<'a> {
     Lifecycle(LifecycleSpec),
     Exec(OldExec<'a>),
     Push(PushSpec<'a>),
-    Pull(&'a PullSpec),
+    Pull(PullSpec<'a>),
     Qmp(OldCommand<'a>),
     Qga(OldCommand<'a>),
     Key(KeySpec),
@@ -133,6 +137,14 @@ struct PushSpec<'a> {
     source: &'a Arc<Source>,
     local_path: &'a Path,
     destination: &'a str,
+}
+
+#[derive(Debug)]
+#[expect(dead_code, reason = "they are printed")]
+struct PullSpec<'a> {
+    path: &'a str,
+    destination: &'a Path,
+    separate: bool,
 }
 
 #[derive(Debug)]
@@ -206,8 +218,10 @@ mod tests {
 
     #[test]
     fn what_planning_changed_is_not_in_it() {
-        let pull =
-            |separate| Operation::Pull(PullSpec { path: "/x".into(), destination: "y".into(), separate });
+        let pull = |separate| {
+            let (path, destination) = ("/x".into(), "y".into());
+            Operation::Pull(atp_api::PullSpec { path, destination, separate, recursive: false })
+        };
         assert_eq!(fingerprint(&pull(true)), fingerprint(&pull(false)));
     }
 

@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use atp_api::{Data, FileReport, PullSpec};
-use atp_protocol::LibvirtCarrier;
-use atp_protocol::files::{Progress, Pull, Pulled, TransferPolicy};
+use atp_protocol::files::{Progress, Pull, PullFolder, Pulled, TransferPolicy};
+use atp_protocol::{Carrier, LibvirtCarrier, ProtocolError};
 use atp_transport::domain::DomainInfo;
 use atp_transport::{Effect, HostId};
+use tokio::time::Instant;
 
 use super::Operation;
 use super::answer::{Answer, explain, not_running};
@@ -25,12 +26,14 @@ pub(super) fn filled(
     own: &Values,
 ) -> Result<PullSpec, String> {
     let (path, destination) = (fill(from, values)?, fill_path(to, values, own)?);
-    Ok(PullSpec { path, destination, separate: true })
+    Ok(PullSpec { path, destination, separate: true, recursive: false })
 }
 
 /// Where the file of this VM goes. A destination that is a folder, or ends in a slash, gets the file in it.
 fn destination_of(spec: &PullSpec, host: &HostId, vm: &str) -> PathBuf {
-    let name = safe_name(spec.path.rsplit('/').next().unwrap_or_default());
+    // A folder may be named with a slash at its end.
+    let path = if spec.recursive { spec.path.trim_end_matches('/') } else { &spec.path };
+    let name = safe_name(path.rsplit('/').next().unwrap_or_default());
     if spec.separate {
         return spec.destination.join(safe_name(host.as_str())).join(safe_name(vm)).join(name);
     }
@@ -63,6 +66,33 @@ impl Operation {
     }
 }
 
+/// A transfer out of a guest.
+enum Transfer {
+    File(Pull),
+    Folder(PullFolder),
+}
+
+impl Transfer {
+    fn partial_path(&self) -> PathBuf {
+        match self {
+            Transfer::File(pull) => pull.partial_path(),
+            Transfer::Folder(pull) => pull.partial_path(),
+        }
+    }
+
+    async fn run(
+        &mut self,
+        carrier: &impl Carrier,
+        deadline: Instant,
+        note: &mut (dyn FnMut(Progress) + Send),
+    ) -> Result<Pulled, ProtocolError> {
+        match self {
+            Transfer::File(pull) => pull.run(carrier, deadline, note).await,
+            Transfer::Folder(pull) => pull.run(carrier, deadline, note).await,
+        }
+    }
+}
+
 pub(super) async fn perform(job: &Job, domain: &DomainInfo, spec: &PullSpec) -> Completion {
     let deadline = job.deadline();
     let mut retry = ReconnectRetry::new(&job.policy, deadline);
@@ -70,7 +100,10 @@ pub(super) async fn perform(job: &Job, domain: &DomainInfo, spec: &PullSpec) -> 
     let mut begun = false;
     let policy = TransferPolicy::default();
     let by = policy.before(deadline);
-    let mut pull = Pull::new(&spec.path, destination, policy);
+    let mut pull = match spec.recursive {
+        true => Transfer::Folder(PullFolder::new(&spec.path, destination, policy)),
+        false => Transfer::File(Pull::new(&spec.path, destination, policy)),
+    };
     let partial = pull.partial_path().display().to_string();
     let note = |so_far: Progress| note_progress(job, so_far, &partial);
     loop {
@@ -114,7 +147,7 @@ mod tests {
     use std::path::Path;
 
     fn spec(destination: &str, separate: bool) -> PullSpec {
-        PullSpec { path: "/etc/hostname".into(), destination: destination.into(), separate }
+        PullSpec { path: "/etc/hostname".into(), destination: destination.into(), separate, recursive: false }
     }
 
     #[test]
@@ -126,5 +159,7 @@ mod tests {
         assert_eq!(to(spec("/tmp", false), "vm"), Path::new("/tmp/hostname"));
         assert_eq!(to(spec("/tmp", true), "vm"), Path::new("/tmp/h1/vm/hostname"));
         assert_eq!(to(spec("/tmp", true), "../x"), Path::new("/tmp/h1/%2e.%2fx/hostname"));
+        let folder = PullSpec { path: "/var/log//".into(), recursive: true, ..spec("/tmp", false) };
+        assert_eq!(to(folder, "vm"), Path::new("/tmp/log"));
     }
 }

@@ -33,13 +33,20 @@ impl PreparedPush {
     /// # Errors
     /// The file cannot be read, or has another digest than was asked for.
     pub async fn open(spec: PushSpec) -> Result<Self, OutcomeError> {
-        match Source::open(&spec.source).await {
+        let opened = match spec.recursive {
+            true => Source::open_recursive(&spec.source).await,
+            false => Source::open(&spec.source).await,
+        };
+        match opened {
             Ok(source) => PreparedPush::of(spec, source),
-            Err(error) => Err(cannot_be_copied(&spec, &error)),
+            Err(error) => {
+                let hint = error.hint();
+                Err(cannot_be_copied(&spec, &error).with_hint(hint))
+            }
         }
     }
 
-    /// The copy of a file that is open.
+    /// The copy of a file, or of a folder, that is open.
     ///
     /// # Errors
     /// The file has another digest than was asked for.
@@ -58,7 +65,7 @@ impl PreparedPush {
 
     /// Makes the push of a step. The error says what is wrong.
     pub(super) async fn fill(source: PathBuf, to: &Template, values: &Values) -> Result<Self, String> {
-        let spec = PushSpec { source, destination: fill(to, values)?, sha256: None };
+        let spec = PushSpec { source, destination: fill(to, values)?, sha256: None, recursive: false };
         PreparedPush::open(spec)
             .await
             .map_err(|error| format!("{}: {}", error.message, error.causes.join(": ")))

@@ -66,6 +66,12 @@ pub enum FileError {
         #[source]
         source: Arc<std::io::Error>,
     },
+    /// A folder on this machine, which was not to be copied with what is in it.
+    #[error("cannot copy {}: it is a directory", path.display())]
+    LocalDirectory {
+        /// The path on this machine.
+        path: PathBuf,
+    },
     /// Another transfer writes the same file on this machine.
     #[error("another transfer to {} is under way", path.display())]
     Busy {
@@ -79,6 +85,18 @@ pub enum FileError {
         /// The path.
         path: PathBuf,
         /// What is there, such as `a symbolic link`.
+        found: String,
+    },
+    /// The guest has no `tar`, which copies of folders need there.
+    #[error("the guest has no `tar`, which a copy of a folder needs")]
+    NoTar,
+    /// The archive that a guest made of a folder has something that is not written on this machine: it would lead outside the
+    /// destination, or is neither a file nor a folder nor a link.
+    #[error("{name:?} in the guest's archive is refused: it is {found}")]
+    Refused {
+        /// The entry of the archive.
+        name: String,
+        /// What it is, such as `an absolute path`.
         found: String,
     },
     /// The copy differs from the original.
@@ -125,8 +143,11 @@ impl FileError {
             FileError::IsDirectory { .. } => ErrorKind::IsADirectory,
             FileError::NotDirectory { .. } => ErrorKind::NotADirectory,
             FileError::NotRegular { .. } => ErrorKind::NotARegularFile,
-            FileError::Guest { .. } | FileError::ReplaceUnknown { .. } => ErrorKind::GuestFileError,
-            FileError::Local { .. } => ErrorKind::LocalFileError,
+            FileError::Guest { .. } | FileError::NoTar | FileError::ReplaceUnknown { .. } => {
+                ErrorKind::GuestFileError
+            }
+            FileError::Refused { .. } => ErrorKind::ArchiveRefused,
+            FileError::Local { .. } | FileError::LocalDirectory { .. } => ErrorKind::LocalFileError,
             FileError::Busy { .. } => ErrorKind::TransferBusy,
             FileError::Occupied { .. } => ErrorKind::PathOccupied,
             FileError::Checksum { .. } => ErrorKind::ChecksumMismatch,
@@ -143,8 +164,11 @@ impl FileError {
             | FileError::NotDirectory { .. }
             | FileError::NotRegular { .. }
             | FileError::Guest { .. }
+            | FileError::NoTar
+            | FileError::Refused { .. }
             | FileError::ReplaceUnknown { .. } => Origin::Guest,
             FileError::Local { .. }
+            | FileError::LocalDirectory { .. }
             | FileError::Busy { .. }
             | FileError::Occupied { .. }
             | FileError::Checksum { .. } => Origin::Caller,
@@ -173,9 +197,13 @@ impl FileError {
     pub fn hint(&self) -> Hint {
         let text = match self {
             FileError::NotFound { .. } => return Hint::CHECK_GUEST_PATH,
-            FileError::IsDirectory { .. } => "name a file in the directory: directories are not copied",
+            FileError::IsDirectory { .. } | FileError::LocalDirectory { .. } => return Hint::COPY_FOLDER,
             FileError::NotDirectory { .. } | FileError::NotRegular { .. } => "name another path",
             FileError::Guest { .. } => return Hint::CHECK_GUEST_SPACE,
+            FileError::NoTar => "install tar in the guest",
+            FileError::Refused { .. } => {
+                "what was unpacked was removed; look at the entry in the guest, and copy the files beside it by themselves"
+            }
             FileError::ReplaceUnknown { .. } => {
                 "compare the file in the guest with the original before copying it again"
             }

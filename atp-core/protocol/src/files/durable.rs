@@ -83,7 +83,7 @@ pub(super) fn make_folder(folder: &Path, sync: &impl Fn(&File) -> io::Result<()>
 }
 
 /// Some filesystems cannot sync a folder, and report it.
-fn sync_folder(folder: &File, sync: impl Fn(&File) -> io::Result<()>) -> io::Result<()> {
+pub(super) fn sync_folder(folder: &File, sync: impl Fn(&File) -> io::Result<()>) -> io::Result<()> {
     match sync(folder) {
         Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => Ok(()),
         synced => synced,

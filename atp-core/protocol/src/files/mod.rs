@@ -11,10 +11,14 @@ mod checksum;
 mod durable;
 mod handle;
 mod list;
+mod pack;
 mod partial;
+mod place;
 mod pull;
+mod pull_folder;
 mod push;
 mod script;
+mod unpack;
 
 use std::time::Duration;
 
@@ -26,6 +30,7 @@ pub use durable::{sync_written, write_in_place};
 pub(crate) use handle::{Chunk, Reader};
 pub use list::{Entry, FileInfo, FileKind, list, stat};
 pub use pull::{Pull, Pulled};
+pub use pull_folder::PullFolder;
 pub use push::{Push, Pushed, Source};
 
 use crate::error::Result;

@@ -3,7 +3,7 @@
 use std::fs::{File, Permissions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
@@ -14,6 +14,7 @@ use super::durable::{folder_of, make_folder, put_in_place};
 use super::handle::{Chunk, Reader};
 use super::list::{FileInfo, FileKind, stat};
 use super::partial::{self, PRIVATE, partial_path};
+use super::place::check_folder;
 use super::{Progress, TransferPolicy, blocking};
 use crate::carrier::Carrier;
 use crate::digest::Digest;
@@ -43,6 +44,8 @@ pub struct Pulled {
 #[derive(Debug)]
 pub struct Pull {
     path: String,
+    /// The folder in the guest, if the file is its archive.
+    folder: Option<String>,
     destination: PathBuf,
     policy: TransferPolicy,
     partial: Option<Partial>,
@@ -65,11 +68,27 @@ impl Pull {
     pub fn new(path: impl Into<String>, destination: impl Into<PathBuf>, policy: TransferPolicy) -> Self {
         Pull {
             path: path.into(),
+            folder: None,
             destination: destination.into(),
             policy,
             partial: None,
             sync: File::sync_all,
         }
+    }
+
+    /// Creates the transfer of the archive of a folder, which is to be unpacked at `destination`.
+    pub(super) fn of_archive(
+        archive: String,
+        folder: &str,
+        destination: &Path,
+        policy: TransferPolicy,
+    ) -> Self {
+        Pull { folder: Some(folder.to_owned()), ..Pull::new(archive, destination, policy) }
+    }
+
+    /// The path for users.
+    fn shown(&self) -> String {
+        self.folder.as_ref().unwrap_or(&self.path).clone()
     }
 
     /// Copies the file, by `deadline` at the latest, and reports the progress after each chunk.
@@ -91,6 +110,19 @@ impl Pull {
         deadline: Instant,
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<Pulled> {
+        let (file, pulled) = self.fetch(carrier, deadline, progress).await?;
+        self.finish(file, Permissions::from_mode(pulled.info.mode & 0o777)).await?;
+        Ok(pulled)
+    }
+
+    /// As [`run`](Self::run), except for its last step: the partial file is complete and verified, and locked as long as it is
+    /// open.
+    pub(super) async fn fetch(
+        &mut self,
+        carrier: &impl Carrier,
+        deadline: Instant,
+        progress: &mut (dyn FnMut(Progress) + Send),
+    ) -> Result<(Arc<File>, Pulled)> {
         let work_deadline = self.policy.before(deadline);
         let info = stat(carrier, &self.path, work_deadline).await?;
         match info.kind {
@@ -129,7 +161,7 @@ impl Pull {
                         is_kept = false;
                     }
                 }
-                let (path, total) = (self.path.clone(), info.size.max(done));
+                let (path, total) = (self.shown(), info.size.max(done));
                 let partial = is_kept.then(|| partial_path.display().to_string());
                 return Err(FileError::Stopped { path, done, total, partial, source: Box::new(error) }.into());
             }
@@ -138,10 +170,10 @@ impl Pull {
         self.partial = None;
         if found != expected {
             self.remove_partial(file).await;
-            return Err(FileError::Checksum { path: self.path.clone(), expected, found }.into());
+            return Err(FileError::Checksum { path: self.shown(), expected, found }.into());
         }
-        self.finish(file, Permissions::from_mode(info.mode & 0o777)).await?;
-        Ok(Pulled { path: self.destination.clone(), size: done, resumed_at, digest: found, info })
+        let pulled = Pulled { path: self.destination.clone(), size: done, resumed_at, digest: found, info };
+        Ok((file, pulled))
     }
 
     /// The path of the partial file, beside the destination.
@@ -172,7 +204,7 @@ impl Pull {
         .await
     }
 
-    async fn remove_partial(&self, file: Arc<File>) {
+    pub(super) async fn remove_partial(&self, file: Arc<File>) {
         let path = self.partial_path();
         // A failure to remove it is not worse than the error that is reported already.
         let _ = tokio::task::spawn_blocking(move || partial::remove(&file, &path)).await;
@@ -186,8 +218,9 @@ impl Pull {
         deadline: Instant,
     ) -> Result<Partial> {
         let (destination, path, sync) = (self.destination.clone(), self.partial_path(), self.sync);
+        let check = if self.folder.is_some() { check_folder } else { partial::check_destination };
         let (file, there) = blocking(move || {
-            partial::check_destination(&destination)?;
+            check(&destination)?;
             // Only after there is something to put into it.
             let folder = folder_of(&path);
             make_folder(folder, &sync).map_err(|error| FileError::local("make the folder", folder, error))?;

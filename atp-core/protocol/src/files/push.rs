@@ -1,35 +1,51 @@
 //! Copies a file from this machine into a guest.
 
 use std::io::SeekFrom;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use atp_transport::Effect;
+use tempfile::TempPath;
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 use tokio::time::Instant;
 
 use super::checksum;
 use super::handle::{Writer, write_size};
+use super::pack::pack;
 use super::{Progress, TransferPolicy, blocking, script};
 use crate::carrier::Carrier;
 use crate::digest::Digest;
 use crate::error::FileError;
 use crate::error::{ProtocolError, Result};
 
-/// Determines the destination, `$1`, or `$2` in that folder, and creates the partial file that ends in `$3`, readable
-/// by its owner only. Prints both paths, each ended by NUL, and the size of the partial file.
+/// Determines the destination of a file, `$1`, or `$2` in that folder.
+const FILE_PLACE: &str = r#"t=$1
+[ ! -L "$t" ] || t=$(readlink -f "$t") || exit 3
+[ ! -d "$t" ] || t=${t%/}/$2
+[ ! -d "$t" ] || exit 4
+case $t in */) exit 3;; esac
+"#;
+
+/// Determines the destination of a folder, `$1`, or `$2` in that folder. What is there and is no folder, or a link to one, is
+/// not written to.
+const FOLDER_PLACE: &str = r#"t=$1
+[ "$t" = / ] || t=${t%/}
+[ ! -L "$t" ] || t=$(readlink -f "$t") || exit 3
+[ ! -d "$t" ] || t=${t%/}/$2
+[ ! -L "$t" ] || exit 5
+[ ! -e "$t" ] || [ -d "$t" ] || exit 5
+command -v tar >/dev/null 2>&1 || exit 11
+"#;
+
+/// Creates the partial file that ends in `$3` beside the destination `t`, readable by its owner only. Prints both paths, each
+/// ended by NUL, and the size of the partial file.
 ///
 /// The name of the partial file can be guessed, and the folder may be one that others write to, as `/tmp` is. So the file is
 /// made only if nothing is at that name (`set -C` opens with `O_EXCL`, which follows no link), and what is there is refused if
 /// it is not a regular file of the agent's user with one name (exit code [`OCCUPIED`]): a link, or a second name, may lead to
 /// a file of the system. `ls -n` prints the type, the number of names and the owner first, on every system.
-const PREPARE: &str = r#"t=$1
-[ ! -L "$t" ] || t=$(readlink -f "$t") || exit 3
-[ ! -d "$t" ] || t=${t%/}/$2
-[ ! -d "$t" ] || exit 4
-case $t in */) exit 3;; esac
-folder=${t%/*}/
+const PREPARE: &str = r#"folder=${t%/*}/
 [ -d "$folder" ] || exit 3
 part=$folder.atp-$3.part
 [ -e "$part" ] || [ -L "$part" ] || (umask 077 && set -C && : >"$part") || exit 1
@@ -55,11 +71,60 @@ chmod "$3" "$1" && mv -f "$1" "$2""#;
 /// folder. With any other code the shell or `mv` was killed, possibly after the rename.
 const NOT_REPLACED: [i32; 2] = [1, 4];
 
-/// Removes a file.
-const REMOVE: &str = r#"rm -f "$1""#;
+/// Unpacks the archive `$1` into the folder `$3`, which is made, and looks for what its entries cannot replace in the folder
+/// `$2`, if that is there: the first one is printed, with the exit code [`OCCUPIED`]. Nothing else is changed. An archive that cannot be
+/// unpacked is removed, as it may be what fills the disk.
+///
+/// The archive was verified, and has no entry below a link, as it was made of a folder.
+const EXTRACT: &str = r#"new=$3
+rm -rf "$new"
+(umask 077; mkdir "$new") || exit 1
+said=$(tar -xopf "$1" -C "$new" 2>&1 </dev/null) || {
+  printf '%s\n' "$said" | head -n 1 >&2
+  rm -rf "$new" "$1"
+  exit 1
+}
+check() { for name in "$1"/* "$1"/.[!.]* "$1"/..?*; do
+  [ -e "$name" ] || [ -L "$name" ] || continue
+  to=$2/${name##*/}
+  [ -e "$to" ] || [ -L "$to" ] || continue
+  if [ -d "$name" ] && [ ! -L "$name" ]; then
+    if [ -d "$to" ] && [ ! -L "$to" ]; then check "$name" "$to" || return; continue; fi
+  elif [ -L "$to" ] || [ -f "$to" ]; then continue
+  fi
+  printf '%s' "$to"
+  return 1
+done; }
+[ ! -d "$2" ] || check "$new" "$2" || { rm -rf "$new"; exit 8; }"#;
+
+/// Gives the unpacked folder `$3` the mode `$4` and the name `$2`. If a folder is there, its files are moved into that one, a
+/// link is replaced and not followed, and what else is there stays. Removes the archive `$1`. As [`FINISH`], it exits with 1
+/// if nothing was replaced, and with another code if a part may have been.
+const PLACE: &str = r#"merge() { for name in "$1"/* "$1"/.[!.]* "$1"/..?*; do
+  [ -e "$name" ] || [ -L "$name" ] || continue
+  to=$2/${name##*/}
+  if [ -d "$name" ] && [ ! -L "$name" ]; then
+    [ ! -L "$to" ] || return
+    if [ -d "$to" ]; then merge "$name" "$to" || return; continue; fi
+  elif [ -L "$to" ]; then rm -f "$to" || return
+  elif [ -d "$to" ]; then return 1
+  fi
+  mv -f "$name" "$to" || return
+done; }
+if [ -e "$2" ] || [ -L "$2" ]; then
+  [ -d "$2" ] && [ ! -L "$2" ] || exit 1
+  merge "$3" "$2" || exit 7
+else
+  chmod "$4" "$3" && mv "$3" "$2" || exit 1
+fi
+rm -rf "$1" "$3"
+exit 0"#;
+
+/// Removes a file, or a folder.
+const REMOVE: &str = r#"rm -rf "$1""#;
 
 /// A file to be copied into guests: examined once, sent any number of times.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Source {
     content: Content,
     name: String,
@@ -68,11 +133,23 @@ pub struct Source {
     digest: Digest,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 enum Content {
     File(PathBuf),
     Bytes(Vec<u8>),
+    /// The archive of a folder.
+    Folder(Arc<TempPath>),
 }
+
+impl PartialEq for Source {
+    fn eq(&self, other: &Self) -> bool {
+        // The digest is that of the content.
+        let facts = |source: &Source| (source.size, source.mode, source.digest, source.is_folder());
+        self.name == other.name && facts(self) == facts(other)
+    }
+}
+
+impl Eq for Source {}
 
 impl Source {
     /// Opens a local file and reads it once for its digest. If it changes before it is sent, the copy in the guest
@@ -89,6 +166,9 @@ impl Source {
             std::fs::metadata(&looked_at).map_err(|error| FileError::local("read", looked_at, error))
         })
         .await?;
+        if metadata.is_dir() {
+            return Err(FileError::LocalDirectory { path }.into());
+        }
         if !metadata.is_file() {
             let error = std::io::Error::other("it is not a regular file");
             return Err(FileError::local("copy", path, error));
@@ -96,6 +176,38 @@ impl Source {
         let (size, mode) = (metadata.size(), metadata.mode() & 0o7777);
         let digest = Digest::finish(checksum::of_local(&path, size).await?);
         Ok(Source { content: Content::File(path), name, size, mode, digest })
+    }
+
+    /// Opens a local folder, or a file, as [`open`](Self::open) does. The archive of a folder is made once, in a temporary
+    /// file that is removed with the source.
+    ///
+    /// # Errors
+    /// [`FileError::Local`] with the path that cannot be read, or is neither a file nor a folder nor a symbolic link.
+    pub async fn open_recursive(path: impl Into<PathBuf>) -> Result<Self> {
+        use std::os::unix::fs::MetadataExt as _;
+        let path = path.into();
+        let folder = path.clone();
+        let packed = blocking(move || {
+            let failed = |error| FileError::local("copy", &folder, error);
+            let metadata = std::fs::metadata(&folder).map_err(failed)?;
+            if !metadata.is_dir() {
+                return Ok(None);
+            }
+            // `.` and `..` have names too.
+            let name = folder.canonicalize().map_err(failed)?.file_name().map(ToOwned::to_owned);
+            let archive = pack(&folder)?;
+            let size = archive.metadata().map_err(failed)?.len();
+            Ok(Some((archive, name.unwrap_or_default(), size, metadata.mode() & 0o7777)))
+        });
+        let Some((archive, name, size, mode)) = packed.await? else { return Source::open(path).await };
+        let digest = Digest::finish(checksum::of_local(&archive, size).await?);
+        let (content, name) = (Content::Folder(Arc::new(archive)), name.to_string_lossy().into_owned());
+        Ok(Source { content, name, size, mode, digest })
+    }
+
+    /// Whether it is a folder. Its size and its digest are those of its archive.
+    pub fn is_folder(&self) -> bool {
+        matches!(self.content, Content::Folder(_))
     }
 
     /// Creates a source from bytes in memory, with the permission bits of the file. `name` is its name if the
@@ -119,6 +231,7 @@ impl Source {
     async fn prefix_digest(&self, length: u64) -> Result<Digest> {
         match &self.content {
             Content::File(path) => Ok(Digest::finish(checksum::of_local(path, length).await?)),
+            Content::Folder(archive) => Ok(Digest::finish(checksum::of_local(archive, length).await?)),
             Content::Bytes(bytes) => {
                 let length = usize::try_from(length).unwrap_or(usize::MAX).min(bytes.len());
                 Ok(Digest::of(&bytes[..length]))
@@ -127,23 +240,23 @@ impl Source {
     }
 
     async fn open_at(&self, offset: u64) -> Result<Opened<'_>> {
-        match &self.content {
-            Content::File(path) => {
-                let failed = |error| FileError::local("read", path, error);
-                let mut file = File::open(path).await.map_err(failed)?;
-                file.seek(SeekFrom::Start(offset)).await.map_err(failed)?;
-                Ok(Opened::File(file, path))
-            }
+        let path: &Path = match &self.content {
+            Content::File(path) => path,
+            Content::Folder(archive) => archive,
             Content::Bytes(bytes) => {
                 let offset = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
-                Ok(Opened::Bytes(&bytes[offset..]))
+                return Ok(Opened::Bytes(&bytes[offset..]));
             }
-        }
+        };
+        let failed = |error| FileError::local("read", path, error);
+        let mut file = File::open(path).await.map_err(failed)?;
+        file.seek(SeekFrom::Start(offset)).await.map_err(failed)?;
+        Ok(Opened::File(file, path))
     }
 }
 
 enum Opened<'a> {
-    File(File, &'a PathBuf),
+    File(File, &'a Path),
     Bytes(&'a [u8]),
 }
 
@@ -157,7 +270,7 @@ impl Opened<'_> {
                 limited
                     .read_to_end(&mut bytes)
                     .await
-                    .map_err(|error| FileError::local("read", path.as_path(), error))?;
+                    .map_err(|error| FileError::local("read", *path, error))?;
                 Ok(bytes)
             }
             Opened::Bytes(rest) => {
@@ -264,16 +377,43 @@ impl Push {
             let _ = script::output(carrier, REMOVE, &[&places.partial], deadline).await;
             return Err(FileError::Checksum { path: places.destination, expected, found }.into());
         }
-        last_step.await;
         let mode = format!("{:04o}", self.source.mode);
-        let names = [places.partial.as_str(), &places.destination, &mode];
-        let output = script::output(carrier, FINISH, &names, deadline).await?;
+        let (partial, destination) = (places.partial.as_str(), places.destination.as_str());
+        let output = if self.source.is_folder() {
+            let unpacked = partial.strip_suffix("part").unwrap_or(partial).to_owned() + "new";
+            self.extract(carrier, &places, &unpacked, work_deadline).await?;
+            last_step.await;
+            script::output(carrier, PLACE, &[partial, destination, &unpacked, &mode], deadline).await?
+        } else {
+            last_step.await;
+            script::output(carrier, FINISH, &[partial, destination, &mode], deadline).await?
+        };
         if !output.exit_code.is_some_and(|code| code == 0 || NOT_REPLACED.contains(&code)) {
             let (path, reason) = (places.destination, script::reason(&output));
             return Err(FileError::ReplaceUnknown { path, reason }.into());
         }
         script::checked(output, "replace", &places.destination)?;
         Ok(Pushed { path: places.destination, size: total, resumed_at, digest: found })
+    }
+
+    /// Unpacks the archive beside the destination. Whatever fails, the destination is unchanged.
+    async fn extract(
+        &self,
+        carrier: &impl Carrier,
+        places: &Places,
+        unpacked: &str,
+        deadline: Instant,
+    ) -> Result<()> {
+        let names = [places.partial.as_str(), &places.destination, unpacked];
+        let output = script::output(carrier, EXTRACT, &names, deadline).await;
+        let output = output.map_err(|error| match error.effect() {
+            Effect::None => error,
+            _ => self.stopped(self.source.size, Some(places.partial.clone()), error),
+        })?;
+        if output.exit_code == Some(OCCUPIED) {
+            return Err(occupied(&output.stdout, "of another type than what is copied there"));
+        }
+        script::checked(output, "unpack a folder at", &places.destination).map(drop)
     }
 
     /// Finds the paths in the guest, and how many bytes are there.
@@ -298,11 +438,10 @@ impl Push {
     async fn prepare(&self, carrier: &impl Carrier, deadline: Instant) -> Result<Places> {
         let key = self.key();
         let parameters = [self.destination.as_str(), &self.source.name, &key];
-        let output = script::output(carrier, PREPARE, &parameters, deadline).await?;
+        let place = if self.source.is_folder() { FOLDER_PLACE } else { FILE_PLACE };
+        let output = script::output(carrier, &format!("{place}{PREPARE}"), &parameters, deadline).await?;
         if output.exit_code == Some(OCCUPIED) {
-            let path = String::from_utf8_lossy(&output.stdout).into_owned().into();
-            let found = "not a regular file of the agent's user with one name".to_owned();
-            return Err(FileError::Occupied { path, found }.into());
+            return Err(occupied(&output.stdout, "not a regular file of the agent's user with one name"));
         }
         let stdout = script::checked(output, "write to", &self.destination)?;
         parse_places(&stdout).ok_or_else(|| {
@@ -368,6 +507,12 @@ impl Push {
         let (path, total) = (self.destination.clone(), self.source.size);
         FileError::Stopped { path, done, total, partial, source: Box::new(source) }.into()
     }
+}
+
+/// The error of a path in the guest that is not written to.
+fn occupied(path: &[u8], found: &str) -> ProtocolError {
+    let path = String::from_utf8_lossy(path).into_owned().into();
+    FileError::Occupied { path, found: found.to_owned() }.into()
 }
 
 fn parse_places(stdout: &[u8]) -> Option<Places> {

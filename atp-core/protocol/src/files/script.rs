@@ -39,7 +39,7 @@ pub(super) async fn output(
     shell::run(carrier, &format!("{HEAD}{script}"), parameters, deadline).await
 }
 
-/// Returns a script's output if it succeeded, otherwise the error of its exit code: 3, 4, 5 and 6 mean the same in all
+/// Returns a script's output if it succeeded, otherwise the error of its exit code: 3, 4, 5, 6 and 11 mean the same in all
 /// scripts.
 pub(super) fn checked(output: ExecOutput, action: &'static str, path: &str) -> Result<Vec<u8>> {
     let path = path.to_owned();
@@ -49,6 +49,7 @@ pub(super) fn checked(output: ExecOutput, action: &'static str, path: &str) -> R
         Some(4) => FileError::IsDirectory { path },
         Some(5) => FileError::NotDirectory { path },
         Some(6) => FileError::NotRegular { path },
+        Some(11) => FileError::NoTar,
         _ => FileError::Guest { action, path, reason: reason(&output) },
     };
     Err(error.into())

@@ -103,6 +103,10 @@ pub(crate) async fn localise(
     operation: OperationSpec,
 ) -> Result<OperationSpec, Refusal> {
     Ok(match operation {
+        OperationSpec::Push(PushSpec { recursive: true, .. })
+        | OperationSpec::Pull(PullSpec { recursive: true, .. }) => {
+            return Err(Refusal::field("operation.recursive", "folders are not copied through the service"));
+        }
         OperationSpec::Push(spec) => {
             permit_transfer(&caller.token)?;
             let id = spec.source.to_str().unwrap_or_default();

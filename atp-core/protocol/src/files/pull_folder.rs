@@ -1,0 +1,167 @@
+//! Copies a folder from a guest to this machine: one archive, which the guest's `tar` makes, copied like a file, and
+//! unpacked here.
+
+use std::fs::File;
+use std::io::{BufReader, Seek as _};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use tokio::time::Instant;
+
+use super::durable::folder_of;
+use super::list::{FileKind, stat};
+use super::partial::partial_path;
+use super::place::{check_folder, put_folder_in_place};
+use super::pull::{Pull, Pulled};
+use super::unpack::unpack;
+use super::{Progress, TransferPolicy, blocking, script};
+use crate::carrier::Carrier;
+use crate::digest::Digest;
+use crate::error::{FileError, ProtocolError, Result};
+use crate::reserve::keep_back;
+
+/// Makes the archive of the folder `$1` in a folder of its own with the key `$2`, which only the agent's user can read, and
+/// prints its path. It is not made below the folder itself, as it would contain itself. What an earlier copy left there
+/// is removed: the archive of a folder that has not changed has the same bytes, so that the copy is still resumed.
+///
+/// GNU's `tar` exits with 1 if a file changed while it was read: it is then as it was read, as any file that is copied.
+const PACK: &str = r#"[ -e "$1" ] || exit 3
+[ -d "$1" ] || exit 5
+command -v tar >/dev/null 2>&1 || exit 11
+cd "$1" || exit
+here=$(pwd -P)
+place() { for place in /var/tmp /tmp /dev/shm; do
+  real=$(cd "$place" 2>/dev/null && [ -w . ] && pwd -P) || continue
+  case $real/ in "${here%/}"/*) ;; *) return;; esac
+done; echo 'there is no folder for its archive outside of it' >&2; return 1; }
+place || exit 1
+own=$real/.atp-$2.dir
+rm -rf "$own"
+(umask 077; mkdir "$own") || exit 1
+tar -cf "$own/archive" . 2>"$own/said" </dev/null
+code=$?
+if [ $code = 1 ]; then case $(tar --version 2>/dev/null) in *GNU*) code=0;; esac; fi
+[ $code = 0 ] || { head -n 1 "$own/said" >&2; rm -rf "$own"; exit 1; }
+printf '%s' "$own/archive""#;
+
+/// Removes the folder of an archive.
+const REMOVE: &str = r#"rm -rf "${1%/archive}""#;
+
+/// The transfer of a folder in one guest to this machine. A path in the guest that is a file is copied like a file.
+///
+/// The copy has the names, the symbolic links, the times, and the permission bits of the original without set-user-id,
+/// set-group-id and sticky, and belongs to the user of this process. It is in place in one step; into a folder that is there,
+/// the files go one by one when the archive is complete, verified and unpacked. Nothing outside the destination is written,
+/// whatever the guest sends. For the time of the copy the guest has the archive in `/var/tmp`, or in `/tmp`.
+#[derive(Debug)]
+pub struct PullFolder {
+    path: String,
+    destination: PathBuf,
+    policy: TransferPolicy,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    New,
+    File(Pull),
+    /// The archive's path in the guest, and its transfer.
+    Archive(String, Pull),
+}
+
+impl PullFolder {
+    /// Creates a transfer from an absolute path in the guest to a folder on this machine, which need not be there.
+    pub fn new(path: impl Into<String>, destination: impl Into<PathBuf>, policy: TransferPolicy) -> Self {
+        PullFolder { path: path.into(), destination: destination.into(), policy, state: State::New }
+    }
+
+    /// The path of the partial file, beside the destination.
+    pub fn partial_path(&self) -> PathBuf {
+        partial_path(&self.destination)
+    }
+
+    /// Copies the folder, by `deadline` at the latest, and reports the progress of its archive after each chunk.
+    ///
+    /// After an error it can be run again, over the same carrier or another one. It resumes if the partial file is the
+    /// beginning of the folder's archive.
+    ///
+    /// # Errors
+    /// As [`Pull::run`]; [`FileError::Refused`] names an entry of the archive that leads elsewhere, or is neither a file nor a
+    /// folder nor a link; [`FileError::Occupied`] a path that cannot be replaced, in a folder that is there.
+    ///
+    /// Dropping the future leaves the partial file, and the archive in the guest. The next copy of the same folder to the
+    /// same destination resumes the one and replaces the other.
+    pub async fn run(
+        &mut self,
+        carrier: &impl Carrier,
+        deadline: Instant,
+        progress: &mut (dyn FnMut(Progress) + Send),
+    ) -> Result<Pulled> {
+        // Unpacking takes its time too.
+        let fetched_by = keep_back(self.policy.reserve, deadline);
+        if let State::New = self.state {
+            self.state = self.begin(carrier, self.policy.before(fetched_by)).await?;
+        }
+        let (archive, pull) = match &mut self.state {
+            State::File(pull) => return pull.run(carrier, deadline, progress).await,
+            State::Archive(archive, pull) => (archive.clone(), pull),
+            State::New => return Err(FileError::NotFound { path: self.path.clone() }.into()),
+        };
+        let fetched = pull.fetch(carrier, fetched_by, progress).await;
+        // Over another connection the same archive is read on.
+        let is_kept = matches!(&fetched, Err(ProtocolError::File(FileError::Stopped { source, .. }))
+            if matches!(**source, ProtocolError::Transport(_)));
+        if !is_kept {
+            // What is left there takes space, and the next copy removes it.
+            let _ = script::output(carrier, REMOVE, &[&archive], deadline).await;
+        }
+        let (file, pulled) = match fetched {
+            Ok(fetched) => fetched,
+            Err(error) => {
+                if !is_kept {
+                    self.state = State::New;
+                }
+                return Err(error);
+            }
+        };
+        let (whole, destination, opened) = (self.path.clone(), self.destination.clone(), file.clone());
+        let placed = blocking(move || put(&opened, &whole, &destination)).await;
+        pull.remove_partial(file).await;
+        self.state = State::New;
+        placed.map(|()| pulled)
+    }
+
+    /// Looks at what is to be copied, and has its archive made if it is a folder.
+    async fn begin(&self, carrier: &impl Carrier, deadline: Instant) -> Result<State> {
+        if stat(carrier, &self.path, deadline).await?.kind != FileKind::Directory {
+            return Ok(State::File(Pull::new(&self.path, &self.destination, self.policy)));
+        }
+        let destination = self.destination.clone();
+        blocking(move || check_folder(&destination)).await?;
+        let of = format!("{}\0{}", self.path, self.destination.display());
+        let key: String = Digest::of(of.as_bytes()).to_string().chars().take(16).collect();
+        let output = script::output(carrier, PACK, &[&self.path, &key], deadline).await?;
+        let stdout = script::checked(output, "make the archive of", &self.path)?;
+        let archive =
+            String::from_utf8(stdout).ok().filter(|path| path.starts_with('/')).ok_or_else(|| {
+                let detail = "the guest's shell does not print the path of an archive";
+                ProtocolError::invalid_answer("guest-exec", detail)
+            })?;
+        let pull = Pull::of_archive(archive.clone(), &self.path, &self.destination, self.policy);
+        Ok(State::Archive(archive, pull))
+    }
+}
+
+/// Unpacks an archive beside the destination, and puts the folder in its place.
+fn put(archive: &File, whole: &str, destination: &std::path::Path) -> Result<()> {
+    let failed = |error| FileError::local("unpack into", destination, error);
+    let unfinished =
+        tempfile::Builder::new().prefix(".atp-").suffix(".part").tempdir_in(folder_of(destination));
+    let unfinished = unfinished.map_err(failed)?;
+    let root = OwnedFd::from(File::open(unfinished.path()).map_err(failed)?);
+    let mut archive = archive;
+    archive.rewind().map_err(failed)?;
+    let folders = unpack(BufReader::with_capacity(1 << 16, archive), &root, whole)?;
+    // After a rename nothing is left there to be removed.
+    put_folder_in_place(unfinished.path(), &root, &folders, destination)
+}
