@@ -69,7 +69,7 @@ pub(crate) fn hint(hint: &Hint) -> String {
             "check in the guest what the reason names: the program, its path and its execute permission; the folders of --cwd and --spool must exist"
         }
         Some("no-shell") => {
-            "run programs directly, without --shell, --cwd and --spool (on Windows `-- powershell.exe -Command …`); copy files over the network, or with the agent's own commands (`atp qga SEL -- guest-file-open …`)"
+            "on Windows name paths with their drive letter (`atp cp file 'VM:C:\\dir'`, `--cwd 'C:\\dir'`), and programs of its own; a guest without any shell can only run programs directly, without --shell, --cwd and --spool"
         }
         Some("copy-folder") => {
             "name a file in the directory, or copy the directory with all that is in it (`-r`)"

@@ -108,11 +108,9 @@ fn exec(report: &ExecReport) -> String {
     if !stderr.is_empty() {
         text.push_str(&format!("{}\n{stderr}", styled(WARNING, "[stderr]")));
     }
-    match (report.exit_code, report.signal) {
-        (_, Some(signal)) => text.push_str(&format!("{}\n", styled(ERROR, format!("[signal {signal}]")))),
-        (Some(0), None) => {}
-        (Some(code), None) => text.push_str(&format!("{}\n", styled(ERROR, format!("[exit code {code}]")))),
-        (None, None) => text.push_str(&format!("{}\n", styled(ERROR, "[no exit code]"))),
+    if !report.is_success() {
+        let ending = report.ending().unwrap_or_else(|| "no exit code".to_owned());
+        text.push_str(&format!("{}\n", styled(ERROR, format!("[{ending}]"))));
     }
     if text.is_empty() {
         text = format!("{}\n", styled(DIM, "[no output]"));

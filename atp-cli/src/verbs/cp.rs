@@ -24,7 +24,7 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct CopyArgs {
-    /// The source: a local file, or SEL:/PATH, a file in the VMs that SEL selects
+    /// The source: a local file, or SEL:/PATH, a file in the VMs that SEL selects; SEL:C:\PATH in Windows guests
     #[arg(value_name = "SRC")]
     source: Side,
 
@@ -53,9 +53,14 @@ enum Side {
 impl FromStr for Side {
     type Err = String;
 
-    /// A text with `:/` in it is a path in guests; a local file with such a name is written with `./` before it.
+    /// A text with `:/` in it is a path in guests, and one with `:C:\` or `:C:/`, of any drive, in Windows guests; a local file
+    /// with such a name is written with `./` before it.
     fn from_str(text: &str) -> Result<Self, String> {
-        let colon = text.find(":/").filter(|_| !text.starts_with("./") && !text.starts_with("../"));
+        let is_local = text.starts_with("./") || text.starts_with("../");
+        let colons = text.match_indices(':').map(|(colon, _)| colon);
+        let colon = colons
+            .filter(|_| !is_local)
+            .find(|colon| text[colon + 1..].starts_with('/') || has_drive(&text[colon + 1..]));
         match colon {
             None if text.is_empty() => Err("expected a path, or SEL:/PATH".to_owned()),
             None => Ok(Side::Local(PathBuf::from(text))),
@@ -113,6 +118,14 @@ impl Run for CopyArgs {
     }
 }
 
+/// Whether a path begins with a drive letter, and is absolute.
+fn has_drive(path: &str) -> bool {
+    let mut characters = path.chars();
+    characters.next().is_some_and(|letter| letter.is_ascii_alphabetic())
+        && characters.next() == Some(':')
+        && matches!(characters.next(), Some('\\' | '/'))
+}
+
 /// A selector and a path, if the text may have been meant as a relative path in guests.
 fn relative(path: &Path) -> Option<(String, String)> {
     let text = path.to_str().filter(|text| !text.starts_with(['.', '/']))?;
@@ -165,7 +178,9 @@ mod tests {
                 Side::Guests(selector, path) => (Some(selector.to_string()), path),
             })
         };
-        for here in ["file", "/tmp/x", "./a:/b", "../a:/b", "a:b", "C:x"] {
+        for here in
+            ["file", "/tmp/x", "./a:/b", "../a:/b", "./a:C:\\b", "a:b", "C:x", "C:\\x", "a:1:\\x", "a:C:x"]
+        {
             assert_eq!(side(here), Ok((None, here.to_owned())));
         }
         for (text, selector, path) in [
@@ -173,6 +188,11 @@ mod tests {
             ("h1/web-*:/a:/b", "h1/web-*", "/a:/b"),
             ("@rack/:/x", "@rack/", "/x"),
             ("/^web/:/x", "/^web/", "/x"),
+            ("win:C:\\dir\\file", "win", "C:\\dir\\file"),
+            ("h1/win-*:d:/dir/file", "h1/win-*", "d:/dir/file"),
+            ("h1/web:/a:b:/c", "h1/web", "/a:b:/c"),
+            // A VM whose name is a letter: there is a path before there is a drive.
+            ("C:/x", "C", "/x"),
         ] {
             assert_eq!(side(text), Ok((Some(selector.to_owned()), path.to_owned())));
         }
@@ -187,7 +207,7 @@ mod tests {
             match text.parse::<Side>() {
                 Ok(Side::Local(path)) => prop_assert_eq!(path.to_str(), Some(text.as_str())),
                 Ok(Side::Guests(selector, path)) => {
-                    prop_assert!(path.starts_with('/'), "{}", path);
+                    prop_assert!(path.starts_with('/') || has_drive(&path), "{}", path);
                     prop_assert_eq!(format!("{selector}:{path}"), text);
                 }
                 Err(error) => prop_assert!(!error.is_empty()),

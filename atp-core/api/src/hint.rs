@@ -81,7 +81,7 @@ hints! {
     CHECK_PROGRAM = "check-program",
         "check in the guest what the reason names: the program, its path and its execute permission; the working folder and the folder for output must exist";
     NO_SHELL = "no-shell",
-        "run programs directly, without a shell, a working folder and output through files (on Windows `powershell.exe -Command …`); copy files over the network, or with the agent's own commands (`guest-file-open`)";
+        "on Windows name paths with their drive letter (`C:\\dir`), and programs of its own; a guest without any shell can only run programs directly";
     SPOOL_OUTPUT = "spool-output",
         "transfer its output through files in the guest, write it to a file there, or print less";
     CHECK_PROCESS = "check-process",

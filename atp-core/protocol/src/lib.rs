@@ -135,6 +135,7 @@ mod refusal;
 mod reply;
 mod reserve;
 mod shell;
+mod windows;
 
 #[cfg(test)]
 mod local_guest;
@@ -142,3 +143,5 @@ mod local_guest;
 mod page_tests;
 #[cfg(test)]
 mod script;
+#[cfg(test)]
+mod windows_guest;

@@ -171,10 +171,10 @@ fn completion(report: ExecReport) -> Completion {
     if report.is_success() {
         return Completion::ok(Effect::Done, Data::Exec(report));
     }
-    let message = match (report.exit_code, report.signal) {
-        (_, Some(signal)) => format!("the process was ended by signal {signal}"),
-        (Some(code), None) => format!("the process exited with code {code}"),
-        (None, None) => "the process ended, and the guest does not report how".to_owned(),
+    let message = match (report.ending(), report.signal) {
+        (Some(ending), Some(_)) => format!("the process was ended by {ending}"),
+        (Some(ending), None) => format!("the process exited with {}", ending.trim_start_matches("exit ")),
+        (None, _) => "the process ended, and the guest does not report how".to_owned(),
     };
     let mut error = OutcomeError::new(ErrorKind::ExitNonzero, message);
     if (report.signal, report.exit_code) == (Some(9), None) || report.exit_code == Some(128 + 9) {
@@ -303,6 +303,14 @@ mod tests {
 
     #[test]
     fn a_process_that_ends_badly_failed_with_its_data() {
+        let violation = report(None, Some(0xC000_0005_u32.cast_signed()));
+        assert!(
+            completion(violation)
+                .error
+                .unwrap()
+                .message
+                .ends_with("by exception 0xC0000005 (access violation)")
+        );
         for (ended, message) in [(report(Some(3), None), "code 3"), (report(None, Some(9)), "signal 9")] {
             let completion = completion(ended.clone());
             assert_eq!((completion.status, completion.effect), (Status::Failed, Effect::Done));

@@ -33,7 +33,9 @@ pub(super) fn filled(
 fn destination_of(spec: &PullSpec, host: &HostId, vm: &str) -> PathBuf {
     // A folder may be named with a slash at its end.
     let path = if spec.recursive { spec.path.trim_end_matches('/') } else { &spec.path };
-    let name = safe_name(path.rsplit('/').next().unwrap_or_default());
+    // In a Windows guest either character separates.
+    let is_separator = |c| c == '/' || c == '\\' && !path.starts_with('/');
+    let name = safe_name(path.rsplit(is_separator).next().unwrap_or_default());
     if spec.separate {
         return spec.destination.join(safe_name(host.as_str())).join(safe_name(vm)).join(name);
     }
@@ -159,6 +161,10 @@ mod tests {
         assert_eq!(to(spec("/tmp", false), "vm"), Path::new("/tmp/hostname"));
         assert_eq!(to(spec("/tmp", true), "vm"), Path::new("/tmp/h1/vm/hostname"));
         assert_eq!(to(spec("/tmp", true), "../x"), Path::new("/tmp/h1/%2e.%2fx/hostname"));
+        let windows = PullSpec { path: "C:\\dir/sub\\a b.txt".into(), ..spec("/tmp", false) };
+        assert_eq!(to(windows, "vm"), Path::new("/tmp/a%20b.txt"));
+        let odd = PullSpec { path: "/etc/a\\b".into(), ..spec("/tmp", false) };
+        assert_eq!(to(odd, "vm").file_name(), Some("a%5cb".as_ref()));
         let folder = PullSpec { path: "/var/log//".into(), recursive: true, ..spec("/tmp", false) };
         assert_eq!(to(folder, "vm"), Path::new("/tmp/log"));
     }

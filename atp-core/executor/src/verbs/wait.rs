@@ -212,7 +212,8 @@ async fn look(
 
 /// Prints the lines of a Linux guest's tables of TCP sockets that are of listening ones.
 fn ports() -> ExecSpec {
-    ExecSpec::shell("grep -h ' 0A ' /proc/net/tcp /proc/net/tcp6 2>/dev/null; true")
+    // A Windows guest has neither, and says that it has no such shell.
+    ExecSpec::new("/bin/sh").args(["-c", "grep -h ' 0A ' /proc/net/tcp /proc/net/tcp6 2>/dev/null; true"])
 }
 
 /// Whether one of these sockets has this port: the number in hexadecimal digits at the end of the second field.

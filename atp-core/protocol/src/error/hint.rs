@@ -4,6 +4,7 @@ use atp_transport::{ErrorKind, Hint};
 
 use super::ProtocolError;
 use crate::peer::Peer;
+use crate::windows::POWERSHELL;
 
 impl ProtocolError {
     /// What the user can try.
@@ -33,6 +34,9 @@ impl ProtocolError {
                  (TasksMax of qemu-guest-agent.service). Look at its console, and end what fills it, or reset the VM"
             }
             ProtocolError::ExecFailed { .. } => return Hint::CHECK_PROGRAM,
+            ProtocolError::NoShell { is_windows: false, shell: POWERSHELL, .. } => {
+                "a path with a drive letter is one of a Windows guest: name an absolute path of this one"
+            }
             ProtocolError::NoShell { .. } => return Hint::NO_SHELL,
             ProtocolError::OutputTooLarge { channel_lost: true, .. } => {
                 "libvirt no longer uses its channel to this agent: restart qemu-guest-agent in the guest, or reset the \

@@ -109,13 +109,15 @@ pub enum ProtocolError {
         /// libvirt's error, if libvirt carried the answer.
         libvirt: Option<LibvirtError>,
     },
-    /// The guest has no POSIX shell, which the work needs. Nothing was done.
+    /// The guest has no shell of the kind that the work needs: `/bin/sh`, or `powershell.exe` on Windows. Nothing was done.
     #[error("{} has no {shell}, which this needs: {reason}", os.as_deref().unwrap_or("the guest"))]
     NoShell {
         /// The guest's operating system, if it is known: `Microsoft Windows`.
         os: Option<String>,
         /// The shell that was tried.
         shell: &'static str,
+        /// Whether the guest says that it is Windows.
+        is_windows: bool,
         /// The guest's message.
         reason: String,
         /// libvirt's error, if libvirt carried the answer.

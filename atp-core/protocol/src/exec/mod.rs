@@ -140,5 +140,10 @@ pub async fn start(carrier: &impl Carrier, spec: &ExecSpec, deadline: Instant) -
     Process::start(carrier, spec, deadline).await
 }
 
+/// The scripts for Windows by what they do, for the guest that plays one in tests.
+#[cfg(test)]
+pub(crate) const WINDOWS_SCRIPTS: [(&str, &str); 2] =
+    [("launch", spec::WINDOWS_LAUNCHER), ("remove folder", spool::WINDOWS_REMOVE)];
+
 #[cfg(test)]
 mod tests;

@@ -11,9 +11,7 @@ use crate::agent;
 use crate::carrier::Carrier;
 use crate::error::{ProtocolError, Result};
 use crate::refusal::{Refusal, RefusalKind};
-
-/// The agent's name for Windows (`guest-get-osinfo`).
-const WINDOWS: &str = "mswindows";
+use crate::windows::{OS_ID, POWERSHELL};
 
 /// Starts a process through the agent. `program` is its name in errors.
 pub(crate) async fn started(
@@ -26,10 +24,12 @@ pub(crate) async fn started(
         Ok(started) => Ok(started.pid),
         Err(ProtocolError::Refused(refusal)) if refusal.kind == RefusalKind::Guest => {
             let reason = reason_of(&refusal);
-            if command.path == SHELL
-                && let Some(os) = without_shell(carrier, &reason, deadline).await
+            let shell = [SHELL, POWERSHELL].into_iter().find(|shell| command.path == *shell);
+            if let Some(shell) = shell
+                && let Some((os, is_windows)) = without_shell(carrier, shell, &reason, deadline).await
             {
-                return Err(ProtocolError::NoShell { os, shell: SHELL, reason, libvirt: refusal.libvirt });
+                let libvirt = refusal.libvirt;
+                return Err(ProtocolError::NoShell { os, shell, is_windows, reason, libvirt });
             }
             Err(ProtocolError::ExecFailed { program: program.to_owned(), reason, libvirt: refusal.libvirt })
         }
@@ -117,11 +117,19 @@ fn reason_of(refusal: &Refusal) -> String {
     inner.unwrap_or(&refusal.desc).to_owned()
 }
 
-/// Whether the shell could not be started because the guest has none, and the guest's operating system if it is known.
-/// The guest's message may be in any language, so its system is queried as well.
-async fn without_shell(carrier: &impl Carrier, reason: &str, deadline: Instant) -> Option<Option<String>> {
+/// Whether the shell could not be started because the guest has none, with the guest's operating system if it is known, and
+/// whether that is Windows. The guest's message may be in any language, so its system is queried as well.
+async fn without_shell(
+    carrier: &impl Carrier,
+    shell: &str,
+    reason: &str,
+    deadline: Instant,
+) -> Option<(Option<String>, bool)> {
     let os = agent::execute(carrier, &guest_get_osinfo {}, deadline).await.ok();
-    let is_windows = os.as_ref().is_some_and(|os| os.id.as_deref() == Some(WINDOWS));
+    let is_windows = os.as_ref().is_some_and(|os| os.id.as_deref() == Some(OS_ID));
+    let is_known = os.is_some();
     let name = os.and_then(|os| os.pretty_name.or(os.name));
-    (is_windows || reason.contains("No such file or directory")).then_some(name)
+    // Each kind of system has the one shell, and not the other.
+    let is_other = is_known && is_windows != (shell == POWERSHELL);
+    (is_other || reason.contains("No such file or directory")).then_some((name, is_windows))
 }

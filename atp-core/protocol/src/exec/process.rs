@@ -2,7 +2,9 @@
 
 use tokio::time::Instant;
 
-use super::spec::{is_launched, launch_failure, name, to_command};
+use super::spec::{
+    CMD, for_windows, is_for_windows, is_launched, launch_failure, name, to_command, to_windows_command,
+};
 use super::spool::Spool;
 use super::{ExecOutput, ExecPolicy, ExecSpec, poll};
 use crate::carrier::Carrier;
@@ -25,12 +27,34 @@ pub struct Process {
 
 impl Process {
     pub(super) async fn start(carrier: &impl Carrier, spec: &ExecSpec, deadline: Instant) -> Result<Self> {
+        if is_for_windows(spec) {
+            // What is wrong with its paths is found there.
+            let spec = for_windows(spec).unwrap_or_else(|| spec.clone());
+            return Process::start_on_windows(carrier, &spec, deadline).await;
+        }
         let spool = spec.spool.as_deref().map(Spool::new);
         let command = to_command(spec, spool.as_ref().map(Spool::folder))?;
         // The launcher shell is not the program that the user named.
         let program = if is_launched(spec) { name(spec) } else { &command.path };
-        let pid = poll::started(carrier, &command, program, deadline).await?;
+        let pid = match poll::started(carrier, &command, program, deadline).await {
+            // Nothing was started, and by now it is known what the guest is.
+            Err(error @ ProtocolError::NoShell { is_windows: true, .. })
+                if spec.shell || is_launched(spec) =>
+            {
+                let Some(spec) = for_windows(spec) else { return Err(error) };
+                return Process::start_on_windows(carrier, &spec, deadline).await;
+            }
+            started => started?,
+        };
         Ok(Process { program: program.to_owned(), pid, launched: is_launched(spec), spool, ended: None })
+    }
+
+    async fn start_on_windows(carrier: &impl Carrier, spec: &ExecSpec, deadline: Instant) -> Result<Self> {
+        let spool = spec.spool.as_deref().map(Spool::new);
+        let command = to_windows_command(spec, spool.as_ref().map(Spool::folder))?;
+        let program = if spec.shell { CMD.0 } else { &spec.program };
+        let pid = poll::started(carrier, &command, program, deadline).await?;
+        Ok(Process { program: program.to_owned(), pid, launched: true, spool, ended: None })
     }
 
     /// Its process id in the guest.

@@ -4,6 +4,7 @@ use atp_api::ExecSpec;
 use qapi::qga::{GuestExecCaptureOutput, guest_exec};
 
 use crate::error::{ProtocolError, Result};
+use crate::windows;
 
 /// The shell of [`ExecSpec::shell`], which also does the setup that the agent cannot do.
 pub(crate) const SHELL: &str = "/bin/sh";
@@ -24,8 +25,55 @@ exec "$@""#;
 /// The launcher's exit code and message if it did not start the program.
 const NOT_STARTED: (i32, &[u8]) = (125, b"atp: not started\n");
 
-/// The command that starts it, with its output in files in `folder` if given.
-pub(super) fn to_command(spec: &ExecSpec, folder: Option<&str>) -> Result<guest_exec> {
+/// As [`LAUNCHER`], for Windows: the parameters are the program, its arguments as the rest of a command line, the directory,
+/// the folder, and then the environment, `NAME=VALUE` each. A variable without which hardly any program of Windows runs is
+/// kept. The program's output is copied as bytes, and its exit code passed on; a number above `0x7FFFFFFF` is negative here.
+pub(super) const WINDOWS_LAUNCHER: &str = r#"$keep='SystemRoot','SystemDrive','windir','ComSpec','PATH','PATHEXT','TEMP','TMP'
+try{
+$i=New-Object Diagnostics.ProcessStartInfo
+$i.FileName=$a[0];$i.Arguments=$a[1];$i.UseShellExecute=$false
+$i.RedirectStandardOutput=$true;$i.RedirectStandardError=$true
+if($a[2]){if(-not [IO.Directory]::Exists($a[2])){throw "no such directory: $($a[2])"};$i.WorkingDirectory=$a[2]}
+if($a.Length -gt 4){
+foreach($name in @($i.EnvironmentVariables.Keys)){if($keep -notcontains $name){$i.EnvironmentVariables.Remove($name)}}
+foreach($pair in $a[4..($a.Length-1)]){$n=$pair.IndexOf('=');$i.EnvironmentVariables[$pair.Substring(0,$n)]=$pair.Substring($n+1)}
+}
+if($a[3]){
+[void][IO.Directory]::CreateDirectory($a[3])
+$out=[IO.File]::Create([IO.Path]::Combine($a[3],'out'));$err=[IO.File]::Create([IO.Path]::Combine($a[3],'err'))
+}else{$out=[Console]::OpenStandardOutput();$err=[Console]::OpenStandardError()}
+$c=[Diagnostics.Process]::Start($i)
+}catch{complain "$($_.Exception.GetBaseException().Message)`natp: not started`n";exit 125}
+$o=$c.StandardOutput.BaseStream.CopyToAsync($out);$e=$c.StandardError.BaseStream.CopyToAsync($err)
+$c.WaitForExit();$o.Wait();$e.Wait();$out.Dispose();$err.Dispose()
+exit $c.ExitCode"#;
+
+/// The shell of [`ExecSpec::shell`] on Windows, and its options: the line is all that is between the outer quotes.
+pub(super) const CMD: (&str, &str) = ("cmd.exe", "/d /s /c ");
+
+/// Where output goes on Windows if the folder is the one of other systems, which it does not have.
+const WINDOWS_SPOOL: &str = r"C:\Windows\Temp";
+
+/// The folder for output that is the default everywhere.
+const DEFAULT_SPOOL: &str = "/tmp";
+
+/// Whether a program is for a Windows guest, as its paths say.
+pub(super) fn is_for_windows(spec: &ExecSpec) -> bool {
+    spec.cwd.iter().chain(&spec.spool).any(|path| windows::is_path(path))
+}
+
+/// The same program for a guest that turned out to be Windows: none if it names a path that Windows does not have.
+pub(super) fn for_windows(spec: &ExecSpec) -> Option<ExecSpec> {
+    let is_valid = |path: &Option<String>| path.as_deref().is_none_or(windows::is_path);
+    let spool = spec
+        .spool
+        .clone()
+        .map(|folder| if folder == DEFAULT_SPOOL { WINDOWS_SPOOL.to_owned() } else { folder });
+    (is_valid(&spec.cwd) && is_valid(&spool)).then(|| ExecSpec { spool, ..spec.clone() })
+}
+
+/// What is wrong with it, before anything is sent.
+fn check(spec: &ExecSpec) -> Result<()> {
     let words = || std::iter::once(&spec.program).chain(&spec.args);
     let invalid = |reason: &str| Err(ProtocolError::InvalidCommand { reason: reason.to_owned() });
     if spec.program.is_empty() {
@@ -39,10 +87,34 @@ pub(super) fn to_command(spec: &ExecSpec, folder: Option<&str>) -> Result<guest_
     if spec.env.iter().any(|(name, _)| name.is_empty() || name.contains('=')) {
         return invalid("an environment variable's name is empty or has a '='");
     }
-    if spec.cwd.iter().chain(&spec.spool).any(|path| !path.starts_with('/')) {
+    let paths = || spec.cwd.iter().chain(&spec.spool);
+    if !(paths().all(|path| path.starts_with('/')) || paths().all(|path| windows::is_path(path))) {
         return invalid("the working directory, or the folder for output, is not an absolute path");
     }
+    Ok(())
+}
 
+/// The command that starts it in a Windows guest by way of the launcher.
+pub(super) fn to_windows_command(spec: &ExecSpec, folder: Option<&str>) -> Result<guest_exec> {
+    check(spec)?;
+    let (program, arguments) = if spec.shell {
+        let line = std::iter::once(&spec.program).chain(&spec.args).map(String::as_str);
+        (CMD.0, format!("{}\"{}\"", CMD.1, line.collect::<Vec<_>>().join(" ")))
+    } else {
+        let words: Vec<_> = spec.args.iter().map(|word| windows::quoted(word)).collect();
+        (spec.program.as_str(), words.join(" "))
+    };
+    let env: Vec<String> = spec.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let cwd = spec.cwd.as_deref().unwrap_or_default();
+    let mut words = vec![program, &arguments, cwd, folder.unwrap_or_default()];
+    words.extend(env.iter().map(String::as_str));
+    windows::command(WINDOWS_LAUNCHER, &words, spec.stdin.clone())
+}
+
+/// The command that starts it, with its output in files in `folder` if given.
+pub(super) fn to_command(spec: &ExecSpec, folder: Option<&str>) -> Result<guest_exec> {
+    check(spec)?;
+    let words = || std::iter::once(&spec.program).chain(&spec.args);
     let mut argv = if spec.shell {
         let line = words().map(String::as_str).collect::<Vec<_>>().join(" ");
         vec![SHELL.to_owned(), "-c".to_owned(), line]

@@ -11,6 +11,7 @@ use crate::error::Result;
 use crate::files::{Chunk, Reader};
 use crate::reserve::{after, keep_back};
 use crate::shell;
+use crate::windows;
 
 /// How output that went through files is fetched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +42,10 @@ impl SpoolPolicy {
 /// Removes a folder and its contents.
 const REMOVE: &str = r#"rm -rf "$1""#;
 
+/// The same on Windows.
+pub(super) const WINDOWS_REMOVE: &str =
+    "if([IO.Directory]::Exists($a[0])){[IO.Directory]::Delete($a[0],$true)}";
+
 /// The files of one process's output.
 #[derive(Debug)]
 pub(super) struct Spool {
@@ -61,9 +66,11 @@ struct Stream {
 impl Spool {
     /// Creates a folder name of its own below this one.
     pub(super) fn new(below: &str) -> Self {
-        let folder = format!("{}/.atp-exec-{}", below.trim_end_matches('/'), Uuid::new_v4().simple());
+        let separator = if windows::is_path(below) { '\\' } else { '/' };
+        let below = below.trim_end_matches(['/', separator]);
+        let folder = format!("{below}{separator}.atp-exec-{}", Uuid::new_v4().simple());
         let stream = |name: &str| Stream {
-            reader: Reader::new(format!("{folder}/{name}"), 0),
+            reader: Reader::new(format!("{folder}{separator}{name}"), 0),
             bytes: Vec::new(),
             complete: false,
             truncated: false,
@@ -116,7 +123,11 @@ impl Spool {
         for stream in [&mut self.stdout, &mut self.stderr] {
             let _ = stream.reader.close(carrier, deadline).await;
         }
-        let removed = shell::run(carrier, REMOVE, &[&self.folder], deadline).await;
+        let removed = if windows::is_path(&self.folder) {
+            windows::run(carrier, WINDOWS_REMOVE, &[&self.folder], deadline).await
+        } else {
+            shell::run(carrier, REMOVE, &[&self.folder], deadline).await
+        };
         self.removed = removed.is_ok_and(|output| output.success());
         if !self.removed {
             tracing::warn!(folder = self.folder, "the files with a program's output stay in the guest");

@@ -10,6 +10,7 @@ use crate::error::ProtocolError;
 use crate::local_guest::{Fault, LocalGuest};
 use crate::peer::Peer;
 use crate::script::{Script, Step};
+use crate::windows_guest::WindowsGuest;
 
 const STARTED: &str = r#"{"return":{"pid":41}}"#;
 const RUNNING: &str = r#"{"return":{"exited":false}}"#;
@@ -279,13 +280,63 @@ const NO_SHELL: &str = r#"{"error":{"class":"GenericError","desc":"Guest agent c
 const WINDOWS: &str =
     r#"{"return":{"id":"mswindows","name":"Microsoft Windows","pretty-name":"Windows Server 2022"}}"#;
 
+#[tokio::test]
+async fn a_windows_guest_runs_lines_in_its_own_shell_and_programs_in_a_directory() {
+    let guest = WindowsGuest::new();
+    std::fs::create_dir_all(guest.drive.path().join("Windows/Temp")).unwrap();
+    std::fs::create_dir(guest.drive.path().join("work")).unwrap();
+    let printed = "Gr\u{81}\u{e1}e".as_bytes();
+    for spec in [
+        ExecSpec::shell(r#"dir "C:\a b""#).arg("| find \"x\""),
+        ExecSpec::new("find.exe").args(["a b", "x"]).in_directory(r"C:\work").with_env("A", "b=c"),
+        ExecSpec::new("find.exe").spooled("/tmp"),
+        ExecSpec::new("find.exe").spooled("/tmp").in_directory(r"C:\work"),
+        ExecSpec::new("find.exe").spooled(r"C:\work"),
+    ] {
+        let output = run(&guest, &spec, soon()).await.unwrap();
+        assert_eq!((output.exit_code, output.stdout.as_slice()), (Some(0), printed), "{spec:?}");
+    }
+    let launched = guest.launched();
+    assert_eq!(launched[0], ["cmd.exe", r#"/d /s /c "dir "C:\a b" | find "x"""#, "", ""]);
+    assert_eq!(launched[1], ["find.exe", r#""a b" x"#, r"C:\work", "", "A=b=c"]);
+    assert!(launched[2][3].starts_with(r"C:\Windows\Temp\.atp-exec-"), "{:?}", launched[2]);
+    assert!(launched[4][3].starts_with(r"C:\work\.atp-exec-"), "{:?}", launched[4]);
+    // No file is left.
+    for folder in ["Windows/Temp", "work"] {
+        assert_eq!(std::fs::read_dir(guest.drive.path().join(folder)).unwrap().count(), 0);
+    }
+    let error = run(&guest, &ExecSpec::new("x").in_directory(r"C:\none"), soon()).await.unwrap_err();
+    assert_eq!((error.kind().as_str(), error.effect()), ("guest-exec-failed", Effect::None));
+    assert!(error.to_string().contains(r"no such directory: C:\none"), "{error}");
+    // A path of another system, and paths of two systems.
+    let error = run(&guest, &ExecSpec::new("x").in_directory("/work"), soon()).await.unwrap_err();
+    assert_eq!(error.kind(), "guest-shell-missing");
+    let error =
+        run(&guest, &ExecSpec::new("x").in_directory(r"C:\x").spooled("/var"), soon()).await.unwrap_err();
+    assert_eq!(error.kind(), "invalid-command");
+}
+
+#[tokio::test]
+async fn an_exception_of_windows_is_its_signal() {
+    for (status, exit_code, signal) in [
+        (0xC000_0005, None, Some(0xC000_0005_u32.cast_signed())),
+        (0x8007_0005, Some(0x8007_0005_u32.cast_signed()), None),
+        (3, Some(3), None),
+    ] {
+        let guest = WindowsGuest::ending_with(status);
+        let output = run(&guest, &ExecSpec::shell("x.exe"), soon()).await.unwrap();
+        assert_eq!((output.exit_code, output.signal), (exit_code, signal));
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_guest_without_a_shell_refuses_only_work_that_needs_one() {
-    for spec in [
-        ExecSpec::shell("dir"),
-        ExecSpec::new("dir").in_directory("/tmp"),
-        ExecSpec::new("dir").spooled("/tmp"),
-    ] {
+    // A Windows without PowerShell, such as Nano Server.
+    for spec in [ExecSpec::shell("dir"), ExecSpec::new("dir").spooled("/tmp")] {
+        let script = Script::new([NO_SHELL, WINDOWS, NO_SHELL, WINDOWS]);
+        assert_eq!(run(&script, &spec, soon()).await.unwrap_err().kind(), "guest-exec-failed");
+    }
+    for spec in [ExecSpec::new("dir").in_directory("/tmp"), ExecSpec::new("dir").spooled("/var")] {
         let script = Script::new([NO_SHELL, WINDOWS]);
         let error = run(&script, &spec, soon()).await.unwrap_err();
         assert_eq!(
@@ -294,7 +345,7 @@ async fn a_guest_without_a_shell_refuses_only_work_that_needs_one() {
             "{error:?}"
         );
         assert!(error.to_string().starts_with("Windows Server 2022 has no /bin/sh"), "{error}");
-        assert!(error.hint().contains("powershell"), "{}", error.hint());
+        assert!(error.hint().contains("drive letter"), "{}", error.hint());
         assert_eq!(script.sent().len(), 2, "nothing is asked again");
     }
     // A missing program without a shell is an ordinary error.

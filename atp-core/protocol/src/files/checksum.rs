@@ -9,21 +9,33 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
 use super::handle::Reader;
-use super::{TransferPolicy, blocking, script};
+use super::script::{self, Script};
+use super::{TransferPolicy, blocking};
 use crate::carrier::Carrier;
 use crate::digest::Digest;
 use crate::error::FileError;
 use crate::error::Result;
 
 /// Prints the digest of the first `$2` bytes of `$1`, with the tool that the guest has.
-const DIGEST: &str = r#"[ -f "$1" ] || exit 3
+pub(super) const DIGEST: Script = Script {
+    posix: r#"[ -f "$1" ] || exit 3
 has() { command -v "$1" >/dev/null 2>&1; }
 if has sha256sum; then head -c "$2" "$1" | sha256sum
 elif has shasum; then head -c "$2" "$1" | shasum -a 256
 elif has sha256; then head -c "$2" "$1" | sha256 -q
 elif has openssl; then head -c "$2" "$1" | openssl dgst -sha256 -r
 else exit 10
-fi"#;
+fi"#,
+    windows: r"if(-not [IO.File]::Exists($a[0])){exit 3}
+$f=[IO.File]::Open($a[0],'Open','Read','ReadWrite');$left=[long]$a[1]
+$h=[Security.Cryptography.SHA256]::Create();$b=New-Object byte[] 65536
+while($left -gt 0){
+$n=$f.Read($b,0,[int][Math]::Min($left,$b.Length));if($n -eq 0){break}
+[void]$h.TransformBlock($b,0,$n,$b,0);$left-=$n
+}
+[void]$h.TransformFinalBlock($b,0,0)
+say ([BitConverter]::ToString($h.Hash).Replace('-','').ToLower())",
+};
 
 /// The exit code for a missing tool.
 const NO_TOOL: i32 = 10;

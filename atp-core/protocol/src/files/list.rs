@@ -3,7 +3,7 @@
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::script;
+use super::script::{self, Script};
 use crate::carrier::Carrier;
 use crate::error::{ProtocolError, Result};
 
@@ -47,13 +47,37 @@ pub struct Entry {
     pub info: FileInfo,
 }
 
+/// A function of PowerShell that describes a file as the format of `stat` in [`STAT`] does. A link is a reparse point.
+macro_rules! windows_fact {
+    () => {
+        r"function fact($i){
+$d=$i.PSIsContainer
+$m=if($i.LinkType -eq 'SymbolicLink'){'a1ff'}elseif($d){'41ed'}else{'81a4'}
+$s=if($d){0}else{$i.Length}
+$t=[long][Math]::Floor(($i.LastWriteTimeUtc-[datetime]'1970-01-01').TotalSeconds)
+return ($m,$s,$t,0,0) -join ' '
+}"
+    };
+}
+
 /// Type and mode in hexadecimal, size, time, owners.
-const STAT: &str = r#"[ -e "$1" ] || exit 3
-stat -L -c '%f %s %Y %u %g' "$1""#;
+///
+/// Windows has neither modes nor numbers of users: a file is as one of root with the mode 0644, a directory with 0755.
+pub(super) const STAT: Script = Script {
+    posix: r#"[ -e "$1" ] || exit 3
+stat -L -c '%f %s %Y %u %g' "$1""#,
+    windows: concat!(
+        windows_fact!(),
+        r"
+if(-not(Test-Path -LiteralPath $a[0])){exit 3}
+say (fact (Get-Item -LiteralPath $a[0] -Force))"
+    ),
+};
 
 /// Prints the names, each ended by NUL, and one empty name; then the output of `stat` for them, in the same order. Each
 /// line of it ends with the name, because a file that is removed in between is missing there.
-const LIST: &str = r#"[ -e "$1" ] || exit 3
+pub(super) const LIST: Script = Script {
+    posix: r#"[ -e "$1" ] || exit 3
 [ -d "$1" ] || exit 5
 cd "$1" || exit
 names() { for name in * .[!.]* ..?*; do
@@ -62,7 +86,16 @@ done; }
 names
 printf '\0'
 names | xargs -0 -r stat -c '%f %s %Y %u %g %n'
-exit 0"#;
+exit 0"#,
+    windows: concat!(
+        windows_fact!(),
+        r#"
+if(-not(Test-Path -LiteralPath $a[0])){exit 3}
+if(-not [IO.Directory]::Exists($a[0])){exit 5}
+$all=@(Get-ChildItem -LiteralPath $a[0] -Force)
+say ((($all|%{"./$($_.Name)`0"}) -join '')+"`0"+(($all|%{"$(fact $_) ./$($_.Name)`n"}) -join ''))"#
+    ),
+};
 
 /// Returns the metadata of a path in the guest. Symbolic links are followed.
 ///
@@ -198,7 +231,7 @@ mod tests {
         let special = fs::Permissions::from_mode(0o4750);
         fs::set_permissions(folder.path().join("plain"), special).unwrap();
 
-        let output = here(&format!("{HEAD}{LIST}"), folder.path());
+        let output = here(&format!("{HEAD}{}", LIST.posix), folder.path());
         assert_eq!(output.stderr, b"", "{}", String::from_utf8_lossy(&output.stderr));
         let entries = parse_list(&output.stdout).unwrap();
         let find = |name: &[u8]| entries.iter().find(|entry| entry.name == name).map(|entry| entry.info);
@@ -211,7 +244,7 @@ mod tests {
         assert_eq!(find(b"link").unwrap().kind, FileKind::Symlink);
         assert_eq!(entries.len(), names.len() + 2);
 
-        let one = here(&format!("{HEAD}{STAT}"), &folder.path().join("plain"));
+        let one = here(&format!("{HEAD}{}", STAT.posix), &folder.path().join("plain"));
         let (info, rest) = parse_info(&one.stdout).unwrap();
         assert_eq!((info, rest), (find(b"plain").unwrap(), &b"\n"[..]));
     }
@@ -219,12 +252,12 @@ mod tests {
     #[test]
     fn an_empty_directory_has_no_entries() {
         let folder = tempfile::tempdir().unwrap();
-        let output = here(&format!("{HEAD}{LIST}"), folder.path());
+        let output = here(&format!("{HEAD}{}", LIST.posix), folder.path());
         assert_eq!(parse_list(&output.stdout), Some(Vec::new()), "{output:?}");
-        assert_eq!(here(LIST, &folder.path().join("no")).status.code(), Some(3));
-        assert_eq!(here(STAT, &folder.path().join("no")).status.code(), Some(3));
+        assert_eq!(here(LIST.posix, &folder.path().join("no")).status.code(), Some(3));
+        assert_eq!(here(STAT.posix, &folder.path().join("no")).status.code(), Some(3));
         fs::write(folder.path().join("file"), "").unwrap();
-        assert_eq!(here(LIST, &folder.path().join("file")).status.code(), Some(5));
+        assert_eq!(here(LIST.posix, &folder.path().join("file")).status.code(), Some(5));
     }
 
     #[test]

@@ -81,5 +81,17 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
     }
 }
 
+/// The scripts for Windows by what they do, for the guest that plays one in tests.
+#[cfg(test)]
+pub(crate) const WINDOWS_SCRIPTS: [(&str, &str); 7] = [
+    ("digest", checksum::DIGEST.windows),
+    ("stat", list::STAT.windows),
+    ("list", list::LIST.windows),
+    ("prepare", push::PREPARE.windows),
+    ("empty", push::EMPTY.windows),
+    ("finish", push::FINISH.windows),
+    ("remove", push::REMOVE.windows),
+];
+
 #[cfg(test)]
 mod tests;

@@ -2,9 +2,9 @@
 //! unpacked here.
 
 use std::fs::File;
-use std::io::{BufReader, Seek as _};
+use std::io::{self, BufReader, Seek as _};
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tokio::time::Instant;
 
@@ -13,8 +13,9 @@ use super::list::{FileKind, stat};
 use super::partial::partial_path;
 use super::place::{check_folder, put_folder_in_place};
 use super::pull::{Pull, Pulled};
+use super::script::{self, Script};
 use super::unpack::unpack;
-use super::{Progress, TransferPolicy, blocking, script};
+use super::{Progress, TransferPolicy, blocking};
 use crate::carrier::Carrier;
 use crate::digest::Digest;
 use crate::error::{FileError, ProtocolError, Result};
@@ -25,7 +26,8 @@ use crate::reserve::keep_back;
 /// is removed: the archive of a folder that has not changed has the same bytes, so that the copy is still resumed.
 ///
 /// GNU's `tar` exits with 1 if a file changed while it was read: it is then as it was read, as any file that is copied.
-const PACK: &str = r#"[ -e "$1" ] || exit 3
+const PACK: Script = Script {
+    posix: r#"[ -e "$1" ] || exit 3
 [ -d "$1" ] || exit 5
 command -v tar >/dev/null 2>&1 || exit 11
 cd "$1" || exit
@@ -42,10 +44,12 @@ tar -cf "$own/archive" . 2>"$own/said" </dev/null
 code=$?
 if [ $code = 1 ]; then case $(tar --version 2>/dev/null) in *GNU*) code=0;; esac; fi
 [ $code = 0 ] || { head -n 1 "$own/said" >&2; rm -rf "$own"; exit 1; }
-printf '%s' "$own/archive""#;
+printf '%s' "$own/archive""#,
+    windows: "",
+};
 
 /// Removes the folder of an archive.
-const REMOVE: &str = r#"rm -rf "${1%/archive}""#;
+const REMOVE: Script = Script { posix: r#"rm -rf "${1%/archive}""#, windows: "" };
 
 /// The transfer of a folder in one guest to this machine. A path in the guest that is a file is copied like a file.
 ///
@@ -109,25 +113,24 @@ impl PullFolder {
         };
         let fetched = pull.fetch(carrier, fetched_by, progress).await;
         // Over another connection the same archive is read on.
-        let is_kept = matches!(&fetched, Err(ProtocolError::File(FileError::Stopped { source, .. }))
-            if matches!(**source, ProtocolError::Transport(_)));
-        if !is_kept {
-            // What is left there takes space, and the next copy removes it.
-            let _ = script::output(carrier, REMOVE, &[&archive], deadline).await;
-        }
-        let (file, pulled) = match fetched {
-            Ok(fetched) => fetched,
-            Err(error) => {
-                if !is_kept {
-                    self.state = State::New;
-                }
-                return Err(error);
+        match &fetched {
+            Err(ProtocolError::Transport(_)) => return fetched.map(|(_, pulled)| pulled),
+            Err(ProtocolError::File(FileError::Stopped { source, .. }))
+                if matches!(**source, ProtocolError::Transport(_)) =>
+            {
+                return fetched.map(|(_, pulled)| pulled);
             }
-        };
-        let (whole, destination, opened) = (self.path.clone(), self.destination.clone(), file.clone());
-        let placed = blocking(move || put(&opened, &whole, &destination)).await;
-        pull.remove_partial(file).await;
+            _ => {}
+        }
+        let partial = Pull::of_archive(archive.clone(), &self.path, &self.destination, self.policy);
+        // Before anything is awaited, as this future may be dropped: the archive is not there any more then.
         self.state = State::New;
+        // What is left there takes space, and the next copy removes it.
+        let _ = script::output(carrier, REMOVE, &[&archive], deadline).await;
+        let (file, pulled) = fetched?;
+        let (whole, destination, opened) = (self.path.clone(), self.destination.clone(), file.clone());
+        let placed = blocking(move || put(&opened, &whole, &destination, deadline)).await;
+        partial.remove_partial(file).await;
         placed.map(|()| pulled)
     }
 
@@ -152,8 +155,8 @@ impl PullFolder {
     }
 }
 
-/// Unpacks an archive beside the destination, and puts the folder in its place.
-fn put(archive: &File, whole: &str, destination: &std::path::Path) -> Result<()> {
+/// Unpacks an archive beside the destination, and puts the folder in its place, unless the deadline has passed by then.
+fn put(archive: &File, whole: &str, destination: &Path, deadline: Instant) -> Result<()> {
     let failed = |error| FileError::local("unpack into", destination, error);
     let unfinished =
         tempfile::Builder::new().prefix(".atp-").suffix(".part").tempdir_in(folder_of(destination));
@@ -162,6 +165,9 @@ fn put(archive: &File, whole: &str, destination: &std::path::Path) -> Result<()>
     let mut archive = archive;
     archive.rewind().map_err(failed)?;
     let folders = unpack(BufReader::with_capacity(1 << 16, archive), &root, whole)?;
+    if Instant::now() >= deadline {
+        return Err(failed(io::ErrorKind::TimedOut.into()));
+    }
     // After a rename nothing is left there to be removed.
     put_folder_in_place(unfinished.path(), &root, &folders, destination)
 }

@@ -13,30 +13,12 @@ use tokio::time::Instant;
 use super::checksum;
 use super::handle::{Writer, write_size};
 use super::pack::pack;
-use super::{Progress, TransferPolicy, blocking, script};
+use super::script::{self, Script};
+use super::{Progress, TransferPolicy, blocking};
 use crate::carrier::Carrier;
 use crate::digest::Digest;
 use crate::error::FileError;
 use crate::error::{ProtocolError, Result};
-
-/// Determines the destination of a file, `$1`, or `$2` in that folder.
-const FILE_PLACE: &str = r#"t=$1
-[ ! -L "$t" ] || t=$(readlink -f "$t") || exit 3
-[ ! -d "$t" ] || t=${t%/}/$2
-[ ! -d "$t" ] || exit 4
-case $t in */) exit 3;; esac
-"#;
-
-/// Determines the destination of a folder, `$1`, or `$2` in that folder. What is there and is no folder, or a link to one, is
-/// not written to.
-const FOLDER_PLACE: &str = r#"t=$1
-[ "$t" = / ] || t=${t%/}
-[ ! -L "$t" ] || t=$(readlink -f "$t") || exit 3
-[ ! -d "$t" ] || t=${t%/}/$2
-[ ! -L "$t" ] || exit 5
-[ ! -e "$t" ] || [ -d "$t" ] || exit 5
-command -v tar >/dev/null 2>&1 || exit 11
-"#;
 
 /// Creates the partial file that ends in `$3` beside the destination `t`, readable by its owner only. Prints both paths, each
 /// ended by NUL, and the size of the partial file.
@@ -45,7 +27,9 @@ command -v tar >/dev/null 2>&1 || exit 11
 /// made only if nothing is at that name (`set -C` opens with `O_EXCL`, which follows no link), and what is there is refused if
 /// it is not a regular file of the agent's user with one name (exit code [`OCCUPIED`]): a link, or a second name, may lead to
 /// a file of the system. `ls -n` prints the type, the number of names and the owner first, on every system.
-const PREPARE: &str = r#"folder=${t%/*}/
+macro_rules! make_partial {
+    () => {
+        r#"folder=${t%/*}/
 [ -d "$folder" ] || exit 3
 part=$folder.atp-$3.part
 [ -e "$part" ] || [ -L "$part" ] || (umask 077 && set -C && : >"$part") || exit 1
@@ -54,18 +38,72 @@ is_own() { case $1/$2/$3 in -*/1/"$own") ;; *) return 1;; esac; }
 set -f
 is_own $found || { printf '%s' "$part"; exit 8; }
 printf '%s\0%s\0' "$t" "$part"
-wc -c <"$part""#;
+wc -c <"$part""#
+    };
+}
+
+/// Determines the destination of a file, `$1`, or `$2` in that folder, and creates the partial file.
+pub(super) const PREPARE: Script = Script {
+    posix: concat!(
+        r#"t=$1
+[ ! -L "$t" ] || t=$(readlink -f "$t") || exit 3
+[ ! -d "$t" ] || t=${t%/}/$2
+[ ! -d "$t" ] || exit 4
+case $t in */) exit 3;; esac
+"#,
+        make_partial!()
+    ),
+    windows: r#"$t=$a[0]
+if([IO.Directory]::Exists($t)){
+if($a[1].IndexOfAny([IO.Path]::GetInvalidFileNameChars()) -ge 0){throw "$($a[1]) is no name of a file on Windows"}
+$t=[IO.Path]::Combine($t,$a[1])
+}
+if([IO.Directory]::Exists($t)){exit 4}
+if($t -match '[\\/]$'){exit 3}
+$d=[IO.Path]::GetDirectoryName($t)
+if(-not [IO.Directory]::Exists($d)){exit 3}
+$p=[IO.Path]::Combine($d,".atp-$($a[2]).part")
+if(Test-Path -LiteralPath $p){
+if(([int](Get-Item -LiteralPath $p -Force).Attributes -band 0x410) -ne 0){say $p;exit 8}
+}else{[IO.File]::Open($p,'CreateNew','Write','None').Close()}
+say "$t`0$p`0$((New-Object IO.FileInfo $p).Length)""#,
+};
+
+/// Determines the destination of a folder, `$1`, or `$2` in that folder, and creates the partial file of its archive. What is
+/// there and is no folder, or a link to one, is not written to.
+const PREPARE_FOLDER: Script = Script {
+    posix: concat!(
+        r#"t=$1
+[ "$t" = / ] || t=${t%/}
+[ ! -L "$t" ] || t=$(readlink -f "$t") || exit 3
+[ ! -d "$t" ] || t=${t%/}/$2
+[ ! -L "$t" ] || exit 5
+[ ! -e "$t" ] || [ -d "$t" ] || exit 5
+command -v tar >/dev/null 2>&1 || exit 11
+"#,
+        make_partial!()
+    ),
+    windows: "",
+};
 
 /// The exit code if something else than a partial file is at its name, whose path is printed.
 const OCCUPIED: i32 = 8;
 
 /// Empties a file, and nothing that a link leads to.
-const EMPTY: &str = r#"[ ! -L "$1" ] && : >"$1""#;
+pub(super) const EMPTY: Script = Script {
+    posix: r#"[ ! -L "$1" ] && : >"$1""#,
+    windows: r"if(([int](Get-Item -LiteralPath $a[0] -Force).Attributes -band 0x410) -ne 0){exit 1}
+[IO.File]::Open($a[0],'Truncate','Write','None').Close()",
+};
 
 /// Gives the partial file `$1` the mode `$3` and the name `$2`, if that is still not a folder. Both names are in one
-/// folder, so `mv` only renames.
-const FINISH: &str = r#"[ ! -d "$2" ] || exit 4
-chmod "$3" "$1" && mv -f "$1" "$2""#;
+/// folder, so `mv` only renames. On Windows there is no such mode, and a file that is replaced passes its permissions on.
+pub(super) const FINISH: Script = Script {
+    posix: r#"[ ! -d "$2" ] || exit 4
+chmod "$3" "$1" && mv -f "$1" "$2""#,
+    windows: r"if([IO.Directory]::Exists($a[1])){exit 4}
+if([IO.File]::Exists($a[1])){[IO.File]::Replace($a[0],$a[1],[NullString]::Value)}else{[IO.File]::Move($a[0],$a[1])}",
+};
 
 /// The exit codes of the last step that mean that nothing was replaced: `chmod` or `mv` failed, or the name is a
 /// folder. With any other code the shell or `mv` was killed, possibly after the rename.
@@ -76,7 +114,8 @@ const NOT_REPLACED: [i32; 2] = [1, 4];
 /// unpacked is removed, as it may be what fills the disk.
 ///
 /// The archive was verified, and has no entry below a link, as it was made of a folder.
-const EXTRACT: &str = r#"new=$3
+const EXTRACT: Script = Script {
+    posix: r#"new=$3
 rm -rf "$new"
 (umask 077; mkdir "$new") || exit 1
 said=$(tar -xopf "$1" -C "$new" 2>&1 </dev/null) || {
@@ -95,12 +134,15 @@ check() { for name in "$1"/* "$1"/.[!.]* "$1"/..?*; do
   printf '%s' "$to"
   return 1
 done; }
-[ ! -d "$2" ] || check "$new" "$2" || { rm -rf "$new"; exit 8; }"#;
+[ ! -d "$2" ] || check "$new" "$2" || { rm -rf "$new"; exit 8; }"#,
+    windows: "",
+};
 
 /// Gives the unpacked folder `$3` the mode `$4` and the name `$2`. If a folder is there, its files are moved into that one, a
 /// link is replaced and not followed, and what else is there stays. Removes the archive `$1`. As [`FINISH`], it exits with 1
 /// if nothing was replaced, and with another code if a part may have been.
-const PLACE: &str = r#"merge() { for name in "$1"/* "$1"/.[!.]* "$1"/..?*; do
+const PLACE: Script = Script {
+    posix: r#"merge() { for name in "$1"/* "$1"/.[!.]* "$1"/..?*; do
   [ -e "$name" ] || [ -L "$name" ] || continue
   to=$2/${name##*/}
   if [ -d "$name" ] && [ ! -L "$name" ]; then
@@ -118,10 +160,12 @@ else
   chmod "$4" "$3" && mv "$3" "$2" || exit 1
 fi
 rm -rf "$1" "$3"
-exit 0"#;
+exit 0"#,
+    windows: "",
+};
 
 /// Removes a file, or a folder.
-const REMOVE: &str = r#"rm -rf "$1""#;
+pub(super) const REMOVE: Script = Script { posix: r#"rm -rf "$1""#, windows: r"[IO.File]::Delete($a[0])" };
 
 /// A file to be copied into guests: examined once, sent any number of times.
 #[derive(Debug, Clone)]
@@ -438,8 +482,8 @@ impl Push {
     async fn prepare(&self, carrier: &impl Carrier, deadline: Instant) -> Result<Places> {
         let key = self.key();
         let parameters = [self.destination.as_str(), &self.source.name, &key];
-        let place = if self.source.is_folder() { FOLDER_PLACE } else { FILE_PLACE };
-        let output = script::output(carrier, &format!("{place}{PREPARE}"), &parameters, deadline).await?;
+        let prepare = if self.source.is_folder() { PREPARE_FOLDER } else { PREPARE };
+        let output = script::output(carrier, prepare, &parameters, deadline).await?;
         if output.exit_code == Some(OCCUPIED) {
             return Err(occupied(&output.stdout, "not a regular file of the agent's user with one name"));
         }

@@ -6,16 +6,25 @@ use crate::carrier::Carrier;
 use crate::error::FileError;
 use crate::error::{ProtocolError, Result};
 use crate::exec::ExecOutput;
-use crate::shell;
+use crate::{shell, windows};
 
 /// The beginning of every script here: numbers and messages in one language.
 pub(super) const HEAD: &str = "export LC_ALL=C\n";
+
+/// A script for each kind of system, which do the same: the path that is the first parameter says which of them is run.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Script {
+    /// For `/bin/sh`.
+    pub(super) posix: &'static str,
+    /// For PowerShell.
+    pub(super) windows: &'static str,
+}
 
 /// Runs a script about the file that is its first parameter, and returns its output if it succeeded. `action` is its
 /// name in errors.
 pub(super) async fn run(
     carrier: &impl Carrier,
-    script: &str,
+    script: Script,
     parameters: &[&str],
     action: &'static str,
     deadline: Instant,
@@ -27,16 +36,22 @@ pub(super) async fn run(
 /// Runs a script about the file that is its first parameter.
 pub(super) async fn output(
     carrier: &impl Carrier,
-    script: &str,
+    script: Script,
     parameters: &[&str],
     deadline: Instant,
 ) -> Result<ExecOutput> {
-    if let Some(path) = parameters.first().filter(|path| !path.starts_with('/')) {
-        return Err(ProtocolError::InvalidCommand {
-            reason: format!("the path {path:?} in the guest is not an absolute one"),
-        });
+    let path = parameters.first().copied().unwrap_or_default();
+    if path.starts_with('/') {
+        shell::run(carrier, &format!("{HEAD}{}", script.posix), parameters, deadline).await
+    } else if !windows::is_path(path) {
+        let reason = format!("the path {path:?} in the guest is not an absolute one");
+        Err(ProtocolError::InvalidCommand { reason })
+    } else if script.windows.is_empty() {
+        let reason = "folders are not copied to and from Windows guests, only files".to_owned();
+        Err(ProtocolError::InvalidCommand { reason })
+    } else {
+        windows::run(carrier, script.windows, parameters, deadline).await
     }
-    shell::run(carrier, &format!("{HEAD}{script}"), parameters, deadline).await
 }
 
 /// Returns a script's output if it succeeded, otherwise the error of its exit code: 3, 4, 5, 6 and 11 mean the same in all

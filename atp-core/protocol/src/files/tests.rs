@@ -18,6 +18,9 @@ use super::*;
 use crate::error::ProtocolError;
 use crate::local_guest::{FAULTS, Fault, LocalGuest};
 use crate::script::Script;
+use crate::windows_guest::WindowsGuest;
+
+mod folder;
 
 /// A little more than a few chunks of the carrier's size.
 const SIZE: usize = 5_000;
@@ -442,6 +445,71 @@ async fn a_path_that_is_not_a_file_is_an_error() {
     let mut push = Push::new(source, "relative", policy());
     assert_eq!(push.run(&guest, soon(), &mut |_| {}).await.unwrap_err().kind(), "invalid-command");
     assert!(names(here.path()).is_empty());
+}
+
+#[tokio::test]
+async fn files_are_copied_to_and_from_a_windows_guest() {
+    let (guest, here) = (WindowsGuest::new(), tempfile::tempdir().unwrap());
+    fs::create_dir(guest.drive.path().join("dir")).unwrap();
+    for (to, name) in [(r"C:\dir\it's $(x).bin", "it's $(x).bin"), ("C:/dir", "name"), (r"C:\dir\", "name")] {
+        let source = Arc::new(Source::from_bytes("name", content(), 0o640));
+        let pushed = Push::new(source, to, policy()).run(&guest, soon(), &mut |_| {}).await.unwrap();
+        assert_eq!(pushed.digest, Digest::of(&content()));
+        assert!(fs::read(guest.drive.path().join("dir").join(name)).unwrap() == content(), "{to}");
+        let mut pull = Pull::new(pushed.path, here.path().join("copy"), policy());
+        assert_eq!(pull.run(&guest, soon(), &mut |_| {}).await.unwrap().size, SIZE as u64);
+        assert!(fs::read(here.path().join("copy")).unwrap() == content());
+    }
+    assert_eq!(names(&guest.drive.path().join("dir")), ["it's $(x).bin", "name"]);
+    assert_eq!(guest.open_files(), 0);
+    // Nothing was tried first: the drive letter says what the guest is.
+    assert!(!guest.commands().contains(&"guest-get-osinfo".to_owned()));
+    assert_eq!(list(&guest, r"C:\dir", soon()).await.unwrap().len(), 2);
+    assert_eq!(stat(&guest, r"C:\dir", soon()).await.unwrap().kind, FileKind::Directory);
+    assert_eq!(stat(&guest, r"C:\none", soon()).await.unwrap_err().kind(), "file-not-found");
+    let source = Arc::new(Source::from_bytes("x", b"y", 0o600));
+    let error = Push::new(source, r"C:\none\x", policy()).run(&guest, soon(), &mut |_| {}).await.unwrap_err();
+    assert_eq!(error.kind(), "file-not-found");
+}
+
+#[tokio::test]
+async fn a_push_to_a_windows_guest_resumes() {
+    let guest = WindowsGuest::new();
+    let push = || Push::new(Arc::new(Source::from_bytes("x", content(), 0o640)), r"C:\x", policy());
+    let partial = guest.drive.path().join(push().partial_name());
+    fs::write(&partial, &content()[..3000]).unwrap();
+    assert_eq!(push().run(&guest, soon(), &mut |_| {}).await.unwrap().resumed_at, 3000);
+    assert!(fs::read(guest.drive.path().join("x")).unwrap() == content());
+    fs::write(&partial, "other bytes").unwrap();
+    assert_eq!(push().run(&guest, soon(), &mut |_| {}).await.unwrap().resumed_at, 0);
+    assert_eq!(names(guest.drive.path()), ["x"]);
+}
+
+#[tokio::test]
+async fn what_a_windows_guest_cannot_do_is_said_by_name() {
+    let (guest, here) = (WindowsGuest::new(), tempfile::tempdir().unwrap());
+    // A path of another system.
+    let error = Pull::new("/etc/x", here.path().join("x"), policy()).run(&guest, soon(), &mut |_| {}).await;
+    let error = error.unwrap_err();
+    assert_eq!((error.kind().as_str(), error.effect()), ("guest-shell-missing", Effect::None));
+    assert!(error.to_string().starts_with("Windows Server 2022 Standard has no /bin/sh"), "{error}");
+    assert!(error.hint().contains("drive letter"), "{}", error.hint());
+    // A folder.
+    fs::create_dir(here.path().join("folder")).unwrap();
+    let source = Arc::new(Source::open_recursive(here.path().join("folder")).await.unwrap());
+    let error = Push::new(source, r"C:\x", policy()).run(&guest, soon(), &mut |_| {}).await.unwrap_err();
+    assert_eq!(error.kind(), "invalid-command");
+    assert!(error.to_string().contains("folders are not copied to and from Windows guests"), "{error}");
+    fs::create_dir(guest.drive.path().join("dir")).unwrap();
+    let mut pull = PullFolder::new(r"C:\dir", here.path().join("dir"), policy());
+    assert_eq!(pull.run(&guest, soon(), &mut |_| {}).await.unwrap_err().kind(), "invalid-command");
+    // A path of Windows in another guest.
+    let refused =
+        r#"{"error":{"class":"GenericError","desc":"Guest agent command failed, error was 'no such file'"}}"#;
+    let debian = r#"{"return":{"id":"debian","pretty-name":"Debian 13"}}"#;
+    let error = stat(&Script::new([refused, debian]), r"C:\x", soon()).await.unwrap_err();
+    assert!(error.to_string().starts_with("Debian 13 has no powershell.exe"), "{error}");
+    assert!(error.hint().contains("drive letter"), "{}", error.hint());
 }
 
 #[tokio::test]
