@@ -40,10 +40,10 @@ class ExecReport:
     """Its standard output."""
 
     exit_code: Optional[int] = None
-    """The exit code; none if the process died of a signal."""
+    """The exit code; none if the process died of a signal. One of Windows above ``0x7FFFFFFF`` is negative here."""
 
     signal: Optional[int] = None
-    """The signal it died of."""
+    """The signal it died of; of Windows, the code of the exception, which is negative here."""
 
 
 @dataclass(frozen=True)
