@@ -6,6 +6,7 @@ use tokio::time::Instant;
 use crate::carrier::Carrier;
 use crate::error::{ProtocolError, Result};
 use crate::exec::{self, ExecOutput, Polling, SHELL};
+use crate::windows::{self, POWERSHELL};
 
 /// Runs a script of POSIX `sh` until `deadline` at the latest. Its positional parameters need no quoting.
 pub(crate) async fn run(
@@ -27,4 +28,16 @@ pub(crate) async fn run(
     };
     let pid = exec::started(carrier, &command, SHELL, deadline).await?;
     exec::ended(carrier, pid, SHELL, &Polling::default(), deadline).await
+}
+
+/// Runs a script of PowerShell in a Windows guest until `deadline` at the latest.
+pub(crate) async fn run_on_windows(
+    carrier: &impl Carrier,
+    script: &str,
+    parameters: &[&str],
+    deadline: Instant,
+) -> Result<ExecOutput> {
+    let command = windows::command(script, parameters, None)?;
+    let pid = exec::started(carrier, &command, POWERSHELL, deadline).await?;
+    exec::ended(carrier, pid, POWERSHELL, &Polling::default(), deadline).await
 }

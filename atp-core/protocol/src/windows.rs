@@ -1,4 +1,4 @@
-//! Runs small scripts of PowerShell in a Windows guest, for work that the agent has no command for.
+//! Small scripts of PowerShell for a Windows guest, for work that the agent has no command for.
 //!
 //! A script goes as `-EncodedCommand`, and its parameters as base64 in it: so nothing is quoted for `CreateProcess`, for
 //! PowerShell or for `cmd.exe`, which have three different rules.
@@ -6,11 +6,8 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use qapi::qga::{GuestExecCaptureOutput, guest_exec};
-use tokio::time::Instant;
 
-use crate::carrier::Carrier;
 use crate::error::{ProtocolError, Result};
-use crate::exec::{self, ExecOutput, Polling};
 
 /// The program that runs the scripts. It is in the agent's `PATH` on every edition but Nano Server.
 pub(crate) const POWERSHELL: &str = "powershell.exe";
@@ -67,18 +64,6 @@ pub(crate) fn command(script: &str, parameters: &[&str], stdin: Option<Vec<u8>>)
         input_data: stdin,
         capture_output: Some(GuestExecCaptureOutput::flag(true)),
     })
-}
-
-/// Runs a script until `deadline` at the latest.
-pub(crate) async fn run(
-    carrier: &impl Carrier,
-    script: &str,
-    parameters: &[&str],
-    deadline: Instant,
-) -> Result<ExecOutput> {
-    let command = command(script, parameters, None)?;
-    let pid = exec::started(carrier, &command, POWERSHELL, deadline).await?;
-    exec::ended(carrier, pid, POWERSHELL, &Polling::default(), deadline).await
 }
 
 /// One word of a command line, quoted as the C runtime of Windows reads it: a backslash counts as one unless a quote

@@ -124,7 +124,7 @@ impl Spool {
             let _ = stream.reader.close(carrier, deadline).await;
         }
         let removed = if windows::is_path(&self.folder) {
-            windows::run(carrier, WINDOWS_REMOVE, &[&self.folder], deadline).await
+            shell::run_on_windows(carrier, WINDOWS_REMOVE, &[&self.folder], deadline).await
         } else {
             shell::run(carrier, REMOVE, &[&self.folder], deadline).await
         };

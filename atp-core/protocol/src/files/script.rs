@@ -50,7 +50,7 @@ pub(super) async fn output(
         let reason = "folders are not copied to and from Windows guests, only files".to_owned();
         Err(ProtocolError::InvalidCommand { reason })
     } else {
-        windows::run(carrier, script.windows, parameters, deadline).await
+        shell::run_on_windows(carrier, script.windows, parameters, deadline).await
     }
 }
 
