@@ -2,19 +2,24 @@
 
 use std::time::Duration;
 
-use atp_executor::{Executor, Notice, Operation, Outcome, Plan, Run, RunEvent, Selection, StateFilter};
+use atp_executor::{
+    Data, Executor, History, Notice, Operation, Outcome, Plan, Run, RunEvent, ScenarioReport, Selection,
+    StateFilter,
+};
 use atp_transport::TransportManager;
 use tokio::time::Instant;
 
 use crate::confirm::confirm;
 use crate::context::Context;
 use crate::dry_run;
+use crate::exit::{self, Signal};
 use crate::inventory;
 use crate::journal;
 use crate::problem::{Failure, Problem};
 use crate::progress;
 use crate::render::Forms;
 use crate::report::Report;
+use crate::settings::Settings;
 use crate::signals::Interrupts;
 
 /// One operation over the selected targets, and what the command line says of it.
@@ -32,30 +37,75 @@ pub(crate) struct Batch {
 /// # Errors
 /// Why there is no run to report.
 pub(crate) async fn run(batch: Batch, context: &Context) -> Result<u8, Failure> {
-    let Batch { selection, operation, dry_run: words, forms } = batch;
+    run_all(vec![batch], context).await
+}
+
+/// Runs batches, one after the other, and reports them as one. Returns the exit code.
+///
+/// # Errors
+/// Why there is no run to report.
+pub(crate) async fn run_all(batches: Vec<Batch>, context: &Context) -> Result<u8, Failure> {
     let started = Instant::now();
     let interrupts = Interrupts::listen()?;
-    let history = tokio::select! {
-        history = journal::history(&operation, context) => history?,
-        signal = interrupts.first() => return Err(Failure::Interrupted(signal)),
-    };
-    let settings = inventory::with_passwords(&selection, &context.settings, &interrupts).await?;
-    let planning = async {
-        let manager = tokio::select! {
-            opened = inventory::open(&settings) => opened?,
+    // With several there is no journal.
+    let history = match batches.first() {
+        Some(batch) => tokio::select! {
+            history = journal::history(&batch.operation, context) => history?,
             signal = interrupts.first() => return Err(Failure::Interrupted(signal)),
+        },
+        None => None,
+    };
+    let mut settings = context.settings.clone();
+    for batch in &batches {
+        settings = inventory::with_passwords(&batch.selection, &settings, &interrupts).await?;
+    }
+    let mut manager = None;
+    let mut reports = Reports::new(batches.len(), context);
+    for batch in batches {
+        if !reports.goes_on(&batch, &interrupts) {
+            continue;
+        }
+        let run =
+            run_one(batch, &settings, &mut manager, history.as_ref(), &mut reports, &interrupts, context);
+        let ended = run.await;
+        reports.take(ended)?;
+    }
+    let code = reports.finish(started);
+    if let Some(manager) = &manager {
+        inventory::close(manager, Duration::ZERO).await;
+    }
+    Ok(code)
+}
+
+async fn run_one<'a>(
+    batch: Batch,
+    settings: &Settings,
+    manager: &mut Option<TransportManager>,
+    history: Option<&History>,
+    reports: &mut Reports<'a>,
+    interrupts: &Interrupts,
+    context: &'a Context,
+) -> Result<(), Failure> {
+    let Batch { selection, operation, dry_run: words, forms } = batch;
+    let planning = async {
+        let manager = match manager {
+            Some(manager) => manager,
+            None => tokio::select! {
+                opened = inventory::open(settings) => manager.insert(opened?),
+                signal = interrupts.first() => return Err(Failure::Interrupted(signal)),
+            },
         };
         let executor = Executor::new(manager.clone());
         let policy = context.settings.policy.clone();
         let plan = executor.plan_until_stopped(&selection, operation, policy, interrupts.control()).await;
         let plan = plan.map_err(Problem::from)?;
-        let plan = match &history {
+        let plan = match history {
             Some(history) => history.apply(plan),
             None => plan,
         };
-        Ok::<_, Failure>((manager, executor, plan))
+        Ok::<_, Failure>((executor, plan))
     };
-    let (manager, executor, plan) =
+    let (executor, plan) =
         progress::while_waiting("asking the hosts for their VMs", context, planning).await?;
 
     let is_none_left = |notice: &&Notice| matches!(notice, Notice::NoneLeft { .. });
@@ -66,44 +116,35 @@ pub(crate) async fn run(batch: Batch, context: &Context) -> Result<u8, Failure> 
         }
         notice => context.console.note(&notice.to_string()),
     });
-    let report = if interrupts.received().is_some() {
+    if interrupts.received().is_some() {
         // Nothing is sent from here on; each target that is known has its outcome, and each host that is not listed.
-        interrupted(plan, forms, &executor, &interrupts, context).await?
-    } else if plan.matched_nothing() {
-        let mut report = Report::new(plan.operation.name(), plan.done_before, forms, context)?;
+        return interrupted(plan, forms, &executor, reports, interrupts, context).await;
+    }
+    if plan.matched_nothing() {
+        let report = reports.next(&plan.operation, plan.done_before, forms)?;
         report.ending.matched_nothing = true;
         explain_empty(&selection, &plan.operation, plan.notices.iter().find(is_none_left), context);
-        report
     } else if context.dry_run {
-        let mut report = Report::new(plan.operation.name(), plan.done_before, forms, context)?;
+        let report = reports.next(&plan.operation, plan.done_before, forms)?;
         words(&plan.operation).iter().for_each(|line| context.console.note(line));
         let would_be = dry_run::of_plan(&plan);
-        dry_run::report(plan.settled, would_be, &mut report);
-        report
+        dry_run::report(plan.settled, would_be, report);
     } else {
-        match confirm(&plan.report(), context, &interrupts).await {
+        match confirm(&plan.report(), context, interrupts).await {
             Err(Failure::Interrupted(_)) => {
-                let report = interrupted(plan, forms, &executor, &interrupts, context).await?;
-                return Ok(end(report, started, &manager).await);
+                return interrupted(plan, forms, &executor, reports, interrupts, context).await;
             }
             confirmed => confirmed?,
         }
-        Report::check(context)?;
-        let journal = journal::open(&plan, history.as_ref(), context).await?;
+        reports.check()?;
+        let journal = journal::open(&plan, history, context).await?;
         // Last, because it empties the file of the previous report: if there is no run, nothing would replace it.
-        let mut report = Report::new(plan.operation.name(), plan.done_before, forms, context)?;
+        let report = reports.next(&plan.operation, plan.done_before, forms)?;
         let run = executor.run_noted(plan, journal, interrupts.control());
-        drive(run, &mut report, &interrupts, |_| {}).await;
+        drive(run, report, interrupts, |_| {}).await;
         report.ending.signal = interrupts.received();
-        report
-    };
-    Ok(end(report, started, &manager).await)
-}
-
-async fn end(report: Report<'_>, started: Instant, manager: &TransportManager) -> u8 {
-    let code = report.finish(started);
-    inventory::close(manager, Duration::ZERO).await;
-    code
+    }
+    Ok(())
 }
 
 /// Reports a plan of which nothing is begun, as a signal came before.
@@ -111,15 +152,141 @@ async fn interrupted<'a>(
     plan: Plan,
     forms: Forms,
     executor: &Executor,
+    reports: &mut Reports<'a>,
     interrupts: &Interrupts,
     context: &'a Context,
-) -> Result<Report<'a>, Failure> {
+) -> Result<(), Failure> {
     context.console.warning("interrupted; nothing was done");
-    let mut report = Report::new(plan.operation.name(), plan.done_before, forms, context)?;
+    let report = reports.next(&plan.operation, plan.done_before, forms)?;
     let run = executor.run(plan, interrupts.control());
-    drive(run, &mut report, interrupts, |_| {}).await;
+    drive(run, report, interrupts, |_| {}).await;
     report.ending.signal = interrupts.received();
-    Ok(report)
+    Ok(())
+}
+
+/// The report of batches that are run one after the other.
+pub(crate) struct Reports<'a> {
+    context: &'a Context,
+    report: Option<Report<'a>>,
+    /// How many batches there are.
+    all: usize,
+    /// Why some of them were not run; they are told of already.
+    failed: Vec<Failure>,
+    /// A signal came, and what became of the last one is not known.
+    signal: Option<Signal>,
+}
+
+impl<'a> Reports<'a> {
+    pub(crate) fn new(all: usize, context: &'a Context) -> Self {
+        Reports { context, report: None, all, failed: Vec::new(), signal: None }
+    }
+
+    /// Whether the next batch is to be run: not after a signal, or after one was stopped early.
+    pub(crate) fn goes_on(&mut self, batch: &Batch, interrupts: &Interrupts) -> bool {
+        let ending = self.report.as_ref().map(|report| report.ending).unwrap_or_default();
+        // The first one reports its targets as interrupted by itself.
+        let is_first = self.report.is_none() && self.failed.is_empty() && self.signal.is_none();
+        let is_over = ending.stopped_early || (interrupts.received().is_some() && !is_first);
+        if is_over {
+            let name = title(&batch.operation);
+            self.context.console.warning(&format!("{name}: not started, as the run was stopped before it"));
+            self.signal = self.signal.or(interrupts.received());
+        }
+        !is_over
+    }
+
+    /// Ends with a signal after which it is not known what becomes of the last batch.
+    pub(crate) fn end_by(&mut self, signal: Signal) {
+        self.signal = Some(signal);
+    }
+
+    /// The report of the next batch.
+    ///
+    /// # Errors
+    /// A file cannot be written.
+    pub(crate) fn next(
+        &mut self,
+        operation: &Operation,
+        done_before: usize,
+        forms: Forms,
+    ) -> Result<&mut Report<'a>, Problem> {
+        let mut report = match self.report.take() {
+            Some(mut report) => {
+                report.begin(&title(operation), done_before);
+                report
+            }
+            None => Report::new(&title(operation), done_before, forms, self.context)?,
+        };
+        report.empty = not_begun(operation);
+        Ok(self.report.insert(report))
+    }
+
+    /// Checks that the files of the report can be written.
+    ///
+    /// # Errors
+    /// One cannot be written.
+    pub(crate) fn check(&self) -> Result<(), Problem> {
+        match self.report {
+            Some(_) => Ok(()),
+            None => Report::check(self.context),
+        }
+    }
+
+    /// Takes how a batch has ended. A batch that could not be run does not hold up the others.
+    ///
+    /// # Errors
+    /// It was the only one.
+    pub(crate) fn take(&mut self, ended: Result<(), Failure>) -> Result<(), Failure> {
+        match ended {
+            Ok(()) => Ok(()),
+            Err(failure) if self.all == 1 => Err(failure),
+            Err(failure) => {
+                self.context.console.failure(&failure);
+                self.failed.push(failure);
+                Ok(())
+            }
+        }
+    }
+
+    /// Writes all that is kept for the end. Returns the exit code.
+    pub(crate) fn finish(self, started: Instant) -> u8 {
+        let Some(mut report) = self.report else {
+            let signal = self.signal.map(Signal::exit_code);
+            return self.failed.iter().map(Failure::code).chain(signal).max().unwrap_or(exit::SUCCESS);
+        };
+        report.ending.signal = report.ending.signal.or(self.signal);
+        for failure in &self.failed {
+            match failure {
+                Failure::Usage(_) => report.ending.failures = true,
+                Failure::Interrupted(signal) => report.ending.signal = Some(*signal),
+                Failure::Bug(_) => report.ending.bug = true,
+            }
+        }
+        report.finish(started)
+    }
+}
+
+/// The data of a target on which nothing was begun, where it says what it is about.
+fn not_begun(operation: &Operation) -> Option<Data> {
+    let Operation::Scenario(scenario) = operation else { return None };
+    Some(Data::Scenario(ScenarioReport {
+        scenario: scenario.name().to_owned(),
+        steps: Vec::new(),
+        steps_total: scenario.steps().len(),
+        teardown: Vec::new(),
+        teardown_total: scenario.teardown().len(),
+        console: None,
+        evidence: None,
+        isolated: None,
+    }))
+}
+
+/// What reports call a run of this operation.
+fn title(operation: &Operation) -> String {
+    match operation {
+        Operation::Scenario(scenario) => scenario.name().to_owned(),
+        operation => operation.name().to_owned(),
+    }
 }
 
 /// The events of a run, here or in a service.

@@ -12,7 +12,7 @@ use tracing_subscriber::registry::Registry;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::json;
-use crate::problem::Problem;
+use crate::problem::{Failure, Problem};
 use crate::terminal::{self, ERROR, HINT, WARNING, styled};
 
 /// The crates whose log lines are shown.
@@ -48,6 +48,15 @@ impl Console {
                 "level": "ERROR", "message": problem.message, "causes": problem.causes, "hint": problem.hint,
             })),
             LogFormat::Text => self.text(&problem_text(problem)),
+        }
+    }
+
+    /// Writes why a verb ended without a run to report.
+    pub(crate) fn failure(&self, failure: &Failure) {
+        match failure {
+            Failure::Usage(problems) => self.problems(problems),
+            Failure::Interrupted(_) => self.warning("interrupted; nothing was done"),
+            Failure::Bug(error) => self.problem(&error.into()),
         }
     }
 

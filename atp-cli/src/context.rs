@@ -21,6 +21,8 @@ pub(crate) struct Context {
     pub(crate) dry_run: bool,
     /// A file for the outcomes as JUnit XML.
     pub(crate) junit: Option<PathBuf>,
+    /// A file for the report as a page.
+    pub(crate) html: Option<PathBuf>,
     /// How much is logged to stderr; 0 is errors only.
     pub(crate) verbosity: u8,
     /// Consent was given on the command line.

@@ -27,6 +27,7 @@ mod progress;
 mod remote;
 mod render;
 mod report;
+mod scenarios;
 mod settings;
 mod shell;
 mod signals;
@@ -124,6 +125,7 @@ fn start(cli: Cli, console: Console) -> u8 {
         resume: cli.global.policy.resume,
         dry_run: cli.global.dry_run,
         junit: cli.global.junit,
+        html: cli.global.html,
         verbosity: cli.global.verbose,
         yes: cli.global.yes,
     };
@@ -152,11 +154,7 @@ fn try_threads() -> io::Result<()> {
 }
 
 fn fail(console: &Console, failure: &Failure) -> u8 {
-    match failure {
-        Failure::Usage(problems) => console.problems(problems),
-        Failure::Interrupted(_) => console.warning("interrupted; nothing was done"),
-        Failure::Bug(error) => console.problem(&error.into()),
-    }
+    console.failure(failure);
     failure.code()
 }
 

@@ -1,9 +1,10 @@
 //! Reports outcomes to stdout, a JUnit file, progress, the log and the exit code, during a run and at its end.
 
+use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
-use atp_executor::{Outcome, RunEvent, RunStart, RunStatistics, Status, StopReason};
+use atp_executor::{Data, Outcome, RunEvent, RunStart, RunStatistics, Status, StopReason};
 use atp_transport::{ErrorKind, HostId};
 use tokio::time::Instant;
 
@@ -13,6 +14,7 @@ use crate::json;
 use crate::output::{Output, OutputFormat};
 use crate::problem::Problem;
 use crate::progress::Progress;
+use crate::render::html::HtmlFile;
 use crate::render::junit::JunitFile;
 use crate::render::{Forms, Reporter, summary, target_name};
 use crate::terminal;
@@ -24,6 +26,10 @@ pub(crate) struct Report<'a> {
     output: Output,
     reporter: Reporter,
     junit: Option<JunitFile>,
+    html: Option<HtmlFile>,
+    since: Instant,
+    /// The data of outcomes of targets on which nothing was begun.
+    pub(crate) empty: Option<Data>,
     progress: Progress,
     /// The numbers of what was reported.
     statistics: RunStatistics,
@@ -34,13 +40,13 @@ pub(crate) struct Report<'a> {
 }
 
 impl<'a> Report<'a> {
-    /// Starts the report of an operation, in the formats that the settings ask for. `done_before` targets were done by an
+    /// Starts the report of what is called `title`, in the formats that the settings ask for. `done_before` targets were done by an
     /// earlier run.
     ///
     /// # Errors
     /// A file cannot be written.
     pub(crate) fn new(
-        op: &'static str,
+        title: &str,
         done_before: usize,
         forms: Forms,
         context: &'a Context,
@@ -49,12 +55,19 @@ impl<'a> Report<'a> {
         let junit = context
             .junit
             .as_ref()
-            .map(|path| JunitFile::create(path, op).map_err(|error| unwritable(path, &error)));
+            .map(|path| JunitFile::create(path, title).map_err(|error| unwritable("--junit", path, &error)));
+        let html = context
+            .html
+            .as_ref()
+            .map(|path| HtmlFile::create(path, title).map_err(|error| unwritable("--html", path, &error)));
         Ok(Report {
             context,
             output: Output::stdout(),
-            reporter: Reporter::new(context.settings.output, forms),
+            reporter: Reporter::new(context.settings.output, forms, title),
             junit: junit.transpose()?,
+            html: html.transpose()?,
+            since: Instant::now(),
+            empty: None,
             progress: Progress::new(context),
             statistics: RunStatistics::default(),
             done_before,
@@ -67,9 +80,23 @@ impl<'a> Report<'a> {
     /// # Errors
     /// A file cannot be written.
     pub(crate) fn check(context: &Context) -> Result<(), Problem> {
-        match &context.junit {
-            Some(path) => JunitFile::check(path).map_err(|error| unwritable(path, &error)),
-            None => Ok(()),
+        for (option, path) in [("--junit", &context.junit), ("--html", &context.html)] {
+            if let Some(path) = path {
+                check_file(path).map_err(|error| unwritable(option, path, &error))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes on with the report of something else.
+    pub(crate) fn begin(&mut self, title: &str, done_before: usize) {
+        self.done_before += done_before;
+        self.reporter.begin(title);
+        if let Some(junit) = &mut self.junit {
+            junit.begin(title, self.since.elapsed());
+        }
+        if let Some(html) = &mut self.html {
+            html.begin(title);
         }
     }
 
@@ -160,7 +187,10 @@ impl<'a> Report<'a> {
     }
 
     fn show(&mut self, outcome: Outcome) {
-        let outcome = words::outcome(outcome);
+        let mut outcome = words::outcome(outcome);
+        if !self.context.dry_run && outcome.data.is_none() {
+            outcome.data.clone_from(&self.empty);
+        }
         // The skipped targets of a dry run are its data, not failures.
         let is_dry_run = self.context.dry_run && outcome.status == Status::Skipped;
         if !outcome.status.is_success() && !is_dry_run {
@@ -168,6 +198,9 @@ impl<'a> Report<'a> {
         }
         if let Some(junit) = &mut self.junit {
             junit.take(&outcome);
+        }
+        if let Some(html) = &mut self.html {
+            html.take(&outcome, self.since.elapsed());
         }
         self.reporter.take(outcome, &mut self.output);
     }
@@ -200,16 +233,31 @@ impl<'a> Report<'a> {
                 self.ending.failures = true;
             }
         }
+        if let Some(html) = self.html {
+            let path = html.path().display().to_string();
+            if let Err(error) = html.finish(took) {
+                console
+                    .problem(&Problem::new(format!("--html {path}: could not be written")).because(&error));
+                self.ending.failures = true;
+            }
+        }
         console.styled(&failures);
-        if !self.ending.matched_nothing {
+        if !self.ending.matched_nothing || self.statistics.total() > 0 {
             summary::print(&self.statistics, self.done_before, console, self.context.dry_run, took);
         }
         self.ending.code()
     }
 }
 
-fn unwritable(path: &Path, error: &io::Error) -> Problem {
-    Problem::new(format!("--junit {}: cannot be written; nothing was done", path.display()))
+/// Checks that a file can be written, and keeps its content.
+fn check_file(path: &Path) -> io::Result<()> {
+    let is_new = !path.exists();
+    File::options().append(true).create(true).open(path)?;
+    if is_new { fs::remove_file(path) } else { Ok(()) }
+}
+
+fn unwritable(option: &str, path: &Path, error: &io::Error) -> Problem {
+    Problem::new(format!("{option} {}: cannot be written; nothing was done", path.display()))
         .because(error)
         .hint("check the folder and its permissions")
 }

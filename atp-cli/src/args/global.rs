@@ -47,6 +47,10 @@ pub(crate) struct GlobalArgs {
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) junit: Option<PathBuf>,
 
+    /// Also write the outcomes to this file as one HTML page, with the pictures and texts that were collected
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+
     /// Maximum number of targets processed at the same time [default: 64]
     #[arg(long, global = true, value_name = "N", allow_hyphen_values = true, value_parser = parse_count)]
     pub(crate) parallel: Option<usize>,
@@ -97,6 +101,7 @@ impl GlobalArgs {
         let PolicyArgs { per_host, deadline, retries, max_failures, serial, journal, resume } = &self.policy;
         let given = [
             ("--junit", self.junit.is_some()),
+            ("--html", self.html.is_some()),
             ("--parallel", self.parallel.is_some()),
             ("--dry-run", self.dry_run),
             ("--per-host", per_host.is_some()),
@@ -113,11 +118,9 @@ impl GlobalArgs {
     /// Checks the options of a verb that is not a run over targets and has no outcomes.
     pub(crate) fn refuse_reports(&self) -> Result<(), Problem> {
         self.refuse_journal()?;
-        if self.junit.is_none() {
-            return Ok(());
-        }
-        Err(Problem::new("--junit is for outcomes of targets, which this command does not have")
-            .hint("remove the option"))
+        let Some((option, _)) = self.reports().into_iter().next() else { return Ok(()) };
+        let message = format!("{option} is for outcomes of targets, which this command does not have");
+        Err(Problem::new(message).hint("remove the option"))
     }
 
     /// Checks the options of a verb that is not a run over targets, and so has no journal.
@@ -130,16 +133,32 @@ impl GlobalArgs {
         Err(problem.hint("remove these options"))
     }
 
-    /// Checks the options of a run over targets: no file may be both journal and JUnit report.
+    /// Checks the options of a run over targets: no file may be both journal and report, or two reports.
     pub(crate) fn check_files(&self) -> Result<(), Problem> {
-        let Some(junit) = &self.junit else { return Ok(()) };
-        let mut journals = self.policy.journal.iter().chain(&self.policy.resume);
-        if journals.any(|journal| is_same_file(journal, junit)) {
-            let message =
-                format!("--junit {}: this file is the journal, which would be replaced", junit.display());
-            return Err(Problem::new(message).hint("name another file"));
+        let reports = self.reports();
+        for (option, report) in &reports {
+            let mut journals = self.policy.journal.iter().chain(&self.policy.resume);
+            if journals.any(|journal| is_same_file(journal, report)) {
+                let message = format!(
+                    "{option} {}: this file is the journal, which would be replaced",
+                    report.display()
+                );
+                return Err(Problem::new(message).hint("name another file"));
+            }
         }
-        Ok(())
+        match &reports[..] {
+            [(_, junit), (option, html)] if is_same_file(junit, html) => {
+                let message = format!("{option} {}: this file is that of --junit", html.display());
+                Err(Problem::new(message).hint("name another file"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The files of reports, with their options.
+    fn reports(&self) -> Vec<(&'static str, &Path)> {
+        let files = [("--junit", &self.junit), ("--html", &self.html)];
+        files.into_iter().filter_map(|(option, file)| Some((option, file.as_deref()?))).collect()
     }
 
     /// Parses the value of `--host`, if it is valid.

@@ -9,8 +9,8 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use atp_api::{
-    Data, FileReport, OperationSpec, Outcome, OutcomeError, PlanReport, PullSpec, PushSpec, RunEvent,
-    ScenarioSpec, ScreenshotReport, ScreenshotSpec, Status,
+    Data, EvidenceReport, FileReport, MissedEvidence, OperationSpec, Outcome, OutcomeError, PlanReport,
+    PullSpec, PushSpec, RunEvent, ScenarioSpec, ScreenshotReport, ScreenshotSpec, Status,
 };
 use atp_client::{Client, ClientError, FetchedFile, RunEvents};
 use atp_executor::{FilePlaces, Operation, PreparedPush, Scenario};
@@ -23,6 +23,9 @@ use crate::problem::Problem;
 
 /// Events that are read ahead of the report.
 const AHEAD: usize = 64;
+
+/// The largest file of evidence, in bytes.
+const MOST_EVIDENCE: u64 = 64 << 20;
 
 /// The files of one run.
 pub(super) struct Files {
@@ -217,6 +220,10 @@ impl Files {
                         error.get_or_insert(failure);
                     }
                 }
+                if let Some(evidence) = &mut report.evidence {
+                    let causes = outcome.error.as_mut().map(|error| &mut error.causes);
+                    self.fetch_evidence(evidence, causes).await;
+                }
             }
             Some(yielded) => {
                 error = self.fetch(yielded).await.err();
@@ -235,6 +242,36 @@ impl Files {
         }
     }
 
+    /// Fetches the evidence of a VM. A file that cannot be had is missing like one that could not be collected. `causes` name its
+    /// folder.
+    async fn fetch_evidence(&mut self, evidence: &mut EvidenceReport, causes: Option<&mut Vec<String>>) {
+        let there = evidence.folder.clone();
+        for name in std::mem::take(&mut evidence.files) {
+            let file = there.join(&name);
+            let fetched = match self.place_of(&file) {
+                Ok((id, to)) => {
+                    let fetched = self.fetch_to(&file, &to, Size::AtMost(MOST_EVIDENCE), None).await;
+                    self.note(id, fetched).map(|()| to)
+                }
+                Err(error) => Err(error),
+            };
+            match fetched {
+                Ok(to) => {
+                    evidence.folder = to.parent().map(Path::to_owned).unwrap_or_default();
+                    evidence.files.push(name);
+                }
+                Err(error) => {
+                    let reason = [vec![error.message], error.causes].concat().join(": ");
+                    evidence.missed.push(MissedEvidence { what: name, reason });
+                }
+            }
+        }
+        let (there, here) = (there.display().to_string(), evidence.folder.display().to_string());
+        for cause in causes.into_iter().flatten() {
+            *cause = cause.replace(&there, &here);
+        }
+    }
+
     /// Fetches the file of a report, if there is one.
     async fn fetch(&mut self, data: &mut Data) -> Result<(), OutcomeError> {
         match data {
@@ -245,13 +282,13 @@ impl Files {
                     return Ok(());
                 }
                 let (id, to) = self.place_of(local_path)?;
-                let fetched = self.fetch_to(local_path, &to, *bytes, Some(sha256)).await;
+                let fetched = self.fetch_to(local_path, &to, Size::Is(*bytes), Some(sha256)).await;
                 self.note(id, fetched)?;
                 *local_path = to;
             }
             Data::Screenshot(ScreenshotReport { file, bytes, .. }) => {
                 let (id, to) = self.place_of(file)?;
-                let fetched = self.fetch_to(file, &to, *bytes as u64, None).await;
+                let fetched = self.fetch_to(file, &to, Size::Is(*bytes as u64), None).await;
                 self.note(id, fetched)?;
                 *file = to;
             }
@@ -307,7 +344,7 @@ impl Files {
         &self,
         name: &Path,
         to: &Path,
-        bytes: u64,
+        bytes: Size,
         sha256: Option<&String>,
     ) -> Result<(), OutcomeError> {
         let failed = |causes: Vec<String>| {
@@ -323,10 +360,12 @@ impl Files {
         fs::create_dir_all(folder).map_err(unwritten)?;
         let unfinished = tempfile::Builder::new().prefix(".atp-").suffix(".part").tempfile_in(folder);
         let unfinished = unfinished.map_err(unwritten)?;
-        let fetched = self.client.fetch_file(name, bytes, unfinished.path()).await;
+        let (Size::Is(most) | Size::AtMost(most)) = bytes;
+        let fetched = self.client.fetch_file(name, most, unfinished.path()).await;
         let FetchedFile { bytes: size, sha256: found, mode, .. } = fetched
             .map_err(|error| failed([vec![error.to_string()], OutcomeError::causes_of(&error)].concat()))?;
-        if size != bytes || sha256.is_some_and(|sha256| *sha256 != found) {
+        if matches!(bytes, Size::Is(bytes) if size != bytes) || sha256.is_some_and(|sha256| *sha256 != found)
+        {
             return Err(failed(vec![format!("{size} bytes with the SHA-256 {found} came")]));
         }
         let mode = mode.unwrap_or(0o644) & 0o777;
@@ -334,6 +373,13 @@ impl Files {
         unfinished.persist(to).map_err(|error| unwritten(error.error))?;
         Ok(())
     }
+}
+
+/// What is known of the size of a file, bytes.
+#[derive(Debug, Clone, Copy)]
+enum Size {
+    Is(u64),
+    AtMost(u64),
 }
 
 fn first(name: &Path) -> Option<String> {

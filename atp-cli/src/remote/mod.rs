@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::batch::{self, Batch, drive};
+use crate::batch::{self, Batch, Reports, drive};
 use crate::confirm::confirm;
 use crate::context::Context;
 use crate::dry_run;
@@ -70,6 +70,33 @@ impl From<ClientError> for Problem {
 /// # Errors
 /// Why there is no run to report.
 pub(crate) async fn run(batch: Batch, client: &Client, context: &Context) -> Result<u8, Failure> {
+    run_all(vec![batch], client, context).await
+}
+
+/// Runs batches through the service, one after the other, and reports them as one. Returns the exit code.
+///
+/// # Errors
+/// Why there is no run to report.
+pub(crate) async fn run_all(batches: Vec<Batch>, client: &Client, context: &Context) -> Result<u8, Failure> {
+    let started = Instant::now();
+    let interrupts = Interrupts::listen()?;
+    let mut reports = Reports::new(batches.len(), context);
+    for batch in batches {
+        if reports.goes_on(&batch, &interrupts) {
+            let ended = run_one(batch, client, &mut reports, &interrupts, context).await;
+            reports.take(ended)?;
+        }
+    }
+    Ok(reports.finish(started))
+}
+
+async fn run_one<'a>(
+    batch: Batch,
+    client: &Client,
+    reports: &mut Reports<'a>,
+    interrupts: &Interrupts,
+    context: &'a Context,
+) -> Result<(), Failure> {
     let Batch { selection, operation, dry_run: words, forms } = batch;
     if context.journal.is_some() || context.resume.is_some() {
         let problem =
@@ -82,8 +109,6 @@ pub(crate) async fn run(batch: Batch, client: &Client, context: &Context) -> Res
         let problem = Problem::new("`atp console` connects to the hosts itself, and not through a service");
         return Err(problem.hint("add --server none to connect from this machine").into());
     }
-    let started = Instant::now();
-    let interrupts = Interrupts::listen()?;
     let policy = context.settings.policy.clone();
     let planning = async {
         let mut files = Files::send(client, &operation).await?;
@@ -100,32 +125,32 @@ pub(crate) async fn run(batch: Batch, client: &Client, context: &Context) -> Res
     };
     let request = RunRequest::new(targets(&selection), files.operation.clone(), policy);
     plan.notices.iter().for_each(|notice| context.console.note(notice));
-    let report = if plan.targets.is_empty() && plan.settled.is_empty() && plan.done_before == 0 {
-        let mut report = Report::new(operation.name(), plan.done_before, forms, context)?;
+    if plan.targets.is_empty() && plan.settled.is_empty() && plan.done_before == 0 {
+        let report = reports.next(&operation, plan.done_before, forms)?;
         report.ending.matched_nothing = true;
         batch::explain_empty(&selection, &operation, None, context);
-        report
     } else if context.dry_run {
-        let mut report = Report::new(operation.name(), plan.done_before, forms, context)?;
+        let report = reports.next(&operation, plan.done_before, forms)?;
         words(&operation).iter().for_each(|line| context.console.note(line));
         let targets = plan.targets.iter().map(|target| would_be(&plan, target)).collect();
-        dry_run::report(plan.settled, targets, &mut report);
-        report
+        dry_run::report(plan.settled, targets, report);
     } else {
-        confirm(&plan, context, &interrupts).await?;
-        Report::check(context)?;
-        let run = match start(client, &request, &interrupts, context).await? {
+        confirm(&plan, context, interrupts).await?;
+        reports.check()?;
+        let run = match start(client, &request, interrupts, context).await? {
             Ok(run) => run,
-            Err(signal) => return Ok(signal.exit_code()),
+            Err(signal) => {
+                reports.end_by(signal);
+                return Ok(());
+            }
         };
-        let mut report = Report::new(operation.name(), plan.done_before, forms, context)?;
+        let report = reports.next(&operation, plan.done_before, forms)?;
         let signals = AbortOnDropHandle::new(tokio::spawn(tell(client.clone(), run, interrupts.clone())));
-        drive(files.follow(run), &mut report, &interrupts, |_| {}).await;
+        drive(files.follow(run), report, interrupts, |_| {}).await;
         drop(signals);
         report.ending.signal = interrupts.received();
-        report
-    };
-    Ok(report.finish(started))
+    }
+    Ok(())
 }
 
 /// Starts a run, and returns its id; or the signal after which the service has not answered any more.

@@ -21,7 +21,7 @@ impl JunitFile {
     ///
     /// # Errors
     /// It cannot be written. It is then removed: an empty file is no report.
-    pub(crate) fn create(path: &Path, suite: &'static str) -> io::Result<Self> {
+    pub(crate) fn create(path: &Path, suite: &str) -> io::Result<Self> {
         let mut file = File::create(path)?;
         // This detects a full disk before anything is done.
         if let Err(error) = file.write_all(Junit::DECLARATION.as_bytes()) {
@@ -33,19 +33,14 @@ impl JunitFile {
         Ok(JunitFile { path: path.to_owned(), file, cases: Junit::new(suite) })
     }
 
-    /// Checks that the file can be written, and keeps its content.
-    ///
-    /// # Errors
-    /// It cannot be opened for writing.
-    pub(crate) fn check(path: &Path) -> io::Result<()> {
-        let is_new = !path.exists();
-        File::options().append(true).create(true).open(path)?;
-        if is_new { fs::remove_file(path) } else { Ok(()) }
-    }
-
     /// The file.
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Begins another suite, so long after the first.
+    pub(crate) fn begin(&mut self, suite: &str, after: Duration) {
+        self.cases.begin(suite, after);
     }
 
     /// Adds one outcome.

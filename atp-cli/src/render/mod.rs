@@ -5,6 +5,7 @@ pub(crate) mod failures;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub(crate) mod groups;
+pub(crate) mod html;
 pub(crate) mod junit;
 pub(crate) mod name;
 pub(crate) mod summary;
@@ -12,6 +13,7 @@ pub(crate) mod table;
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::ops::Range;
 
 use atp_executor::{Folded, Outcome};
 use atp_transport::HostId;
@@ -51,12 +53,19 @@ pub(crate) struct Reporter {
     forms: Forms,
     /// Those that are written at the end: all, but in the format whose lines are written as targets finish.
     outcomes: Vec<Outcome>,
+    /// The titles of its parts, and how many outcomes come before each.
+    parts: Vec<(String, usize)>,
 }
 
 impl Reporter {
-    /// A reporter in this format.
-    pub(crate) fn new(format: OutputFormat, forms: Forms) -> Self {
-        Reporter { format, forms, outcomes: Vec::new() }
+    /// A reporter in this format, whose first part has this title.
+    pub(crate) fn new(format: OutputFormat, forms: Forms, title: &str) -> Self {
+        Reporter { format, forms, outcomes: Vec::new(), parts: vec![(title.to_owned(), 0)] }
+    }
+
+    /// Begins another part.
+    pub(crate) fn begin(&mut self, title: &str) {
+        self.parts.push((title.to_owned(), self.outcomes.len()));
     }
 
     /// Adds one outcome.
@@ -69,10 +78,26 @@ impl Reporter {
 
     /// Writes everything kept for the end. Returns the text about failures for stderr.
     pub(crate) fn finish(mut self, output: &mut Output) -> String {
-        self.outcomes.sort_by(Outcome::report_order);
+        let ends = self.parts.iter().skip(1).map(|(_, begin)| *begin).chain([self.outcomes.len()]);
+        let parts: Vec<_> =
+            self.parts.iter().zip(ends).map(|((title, begin), end)| (title, *begin..end)).collect();
+        for (_, part) in &parts {
+            self.outcomes[part.clone()].sort_by(Outcome::report_order);
+        }
         let (forms, outcomes) = (self.forms, &self.outcomes[..]);
         let text = for_programs(self.format, forms.columns, outcomes);
-        output.write(&text.unwrap_or_else(|| (forms.table)(outcomes)));
+        output.write(&text.unwrap_or_else(|| match &parts[..] {
+            // A part without outcomes was explained on stderr.
+            parts if parts.len() > 1 => {
+                let parts = parts.iter().filter(|(_, part)| !part.is_empty());
+                let text = |(title, part): &(&String, Range<usize>)| {
+                    let heading = terminal::styled(terminal::HEADING, terminal::line(title));
+                    format!("{heading}\n{}", (forms.table)(&outcomes[part.clone()]))
+                };
+                parts.map(text).collect::<Vec<_>>().join("\n")
+            }
+            _ => (forms.table)(outcomes),
+        }));
         match self.format {
             OutputFormat::Table => (forms.failures)(outcomes),
             OutputFormat::Name => failures::failures(outcomes),

@@ -6,6 +6,7 @@
 
 mod attach;
 mod channel;
+mod check;
 mod completions;
 mod config;
 mod console;
@@ -48,6 +49,7 @@ verbs! {
         Qmp(qmp::QmpArgs),
         Qga(qga::QgaArgs),
         Run(run::RunArgs),
+        Check(check::CheckArgs),
         Key(key::KeyArgs),
         Type(type_text::TypeArgs),
         Mouse(mouse::MouseArgs),

@@ -1,69 +1,69 @@
 //! `atp run`: steps over targets, from a file.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use atp_executor::{
-    Action, Data, ExecTemplate, Operation, Outcome, Scenario, ScenarioError, Step, StepOperation, StepReport,
+    Action, Data, ExecTemplate, Operation, Outcome, Scenario, Status, Step, StepOperation, StepReport,
     Template, WaitFor,
 };
 use clap::Args;
 
-use super::verb::Run;
-use crate::args::pair;
-use crate::batch::Batch;
+use super::verb::Verb;
+use crate::args::{GlobalArgs, pair};
+use crate::batch::{self, Batch};
 use crate::context::Context;
 use crate::problem::{Failure, Problem};
+use crate::remote;
 use crate::render::Forms;
 use crate::render::table::{NOTHING, Rows, status, time, vm};
+use crate::scenarios;
 use crate::shell;
 
 const EXAMPLES: &str = "\
 Examples:
   atp run smoke.yaml --set targets='web-*'
-  atp run rolling-restart.yaml --serial 1 --yes --journal restart.journal";
+  atp run rolling-restart.yaml --serial 1 --yes --journal restart.journal
+  atp run scenarios/ --junit report.xml --html report.html";
 
-/// Run the steps of a scenario file on VMs
+/// Run the steps of scenario files on VMs
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct RunArgs {
-    /// The scenario file: the VMs, and the steps to run on them (docs/scenarios.md describes the format)
-    #[arg(value_name = "SCENARIO")]
-    scenario: PathBuf,
+    /// Scenario files: the VMs, and the steps to run on them (docs/scenarios.md describes the format). Of a folder, all
+    /// files in it that end in .yaml or .yml. They are run one after the other
+    #[arg(value_name = "SCENARIO", required = true)]
+    scenarios: Vec<PathBuf>,
 
-    /// Set a variable of the scenario to another value; may be repeated
+    /// Set a variable of the scenarios to another value; may be repeated
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair("expected NAME=VALUE, such as targets=web-*"))]
     set: Vec<(String, String)>,
 }
 
-impl Run for RunArgs {
-    async fn batch(self, _: &Context) -> Result<Batch, Failure> {
-        let path = &self.scenario;
-        let text = std::fs::read_to_string(path).map_err(|error| {
-            let problem = Problem::new(format!("{} cannot be read", path.display())).because(&error);
-            problem.hint("name a scenario file; docs/scenarios.md describes the format")
-        })?;
-        let mut scenario: Scenario = text.parse().map_err(|error| problem(path, &error))?;
-        for (name, value) in self.set {
-            scenario.set(&name, value).map_err(|error| problem(path, &error))?;
-        }
-        let selection = scenario.selection().map_err(|error| problem(path, &error))?;
-        Ok(Batch {
-            selection,
-            operation: Operation::Scenario(Arc::new(scenario)),
-            dry_run: steps,
-            forms: Forms::new(progress, &["data"]),
-        })
+impl Verb for RunArgs {
+    fn check(&self, options: &GlobalArgs) -> Result<(), Problem> {
+        options.check_files()
     }
-}
 
-/// `FILE:LINE:COLUMN: …`, which editors can open.
-fn problem(path: &Path, error: &ScenarioError) -> Problem {
-    let place = error.place.map(|place| format!(":{}:{}", place.line, place.column)).unwrap_or_default();
-    let problem = Problem::new(format!("{}{place}: {}", path.display(), error.message));
-    match &error.hint {
-        Some(hint) => problem.hint(hint.clone()),
-        None => problem,
+    async fn run(self, context: &Context) -> Result<u8, Failure> {
+        let scenarios = scenarios::read(&self.scenarios, &self.set)?;
+        if scenarios.len() > 1 && (context.journal.is_some() || context.resume.is_some()) {
+            let problem = Problem::new("a journal is of one scenario, and several are given");
+            return Err(problem.hint("run each by itself, with a journal of its own").into());
+        }
+        let batch = |scenario: Scenario| {
+            Ok(Batch {
+                selection: scenario.selection().map_err(|error| Problem::new(error.to_string()))?,
+                operation: Operation::Scenario(Arc::new(scenario)),
+                dry_run: steps,
+                forms: Forms::new(progress, &["data"]),
+            })
+        };
+        let batches = scenarios.into_iter().map(batch).collect::<Result<Vec<_>, Problem>>()?;
+        match remote::client(&context.settings)? {
+            Some(client) => remote::run_all(batches, &client, context).await,
+            None => batch::run_all(batches, context).await,
+        }
     }
 }
 
@@ -78,14 +78,23 @@ fn steps(operation: &Operation) -> Vec<String> {
                 _ => step.operation().and_then(words_of),
             };
             let what = words.map(|words| format!(": {words}")).unwrap_or_default();
-            match step.op() {
-                op if op == step.name => format!("{part} {}: {op}{what}", n + 1),
-                op => format!("{part} {}: {} ({op}){what}", n + 1, step.name),
-            }
+            let op = match step.op() {
+                op if op == step.name => op.to_owned(),
+                op => format!("{} ({op})", step.name),
+            };
+            format!("{part} {}: {op}{what}{}", n + 1, control_of(step))
         };
         steps.iter().enumerate().map(line).collect()
     };
     [part("step", scenario.steps()), part("teardown", scenario.teardown())].concat()
+}
+
+/// The conditions of a step, its own variables and its repetitions.
+fn control_of(step: &Step) -> String {
+    let with = step.bindings.iter().map(|(name, value)| format!("with {name}={value}"));
+    let when = step.when.iter().map(|when| format!("when {when}"));
+    let retry = step.retry.iter().map(|retry| format!("repeated up to {} times if it fails", retry.times));
+    with.chain(when).chain(retry).map(|words| format!("; {words}")).collect()
 }
 
 /// What a step does beyond its name, with the variables as written in the file.
@@ -120,7 +129,9 @@ fn words_of(operation: &StepOperation) -> Option<String> {
 fn progress(outcomes: &[Outcome]) -> String {
     let mut rows = Rows::new(&["HOST", "VM", "RESULT", "STEPS", "TEARDOWN", "TIME"]);
     for outcome in outcomes {
-        let count = |steps: &[StepReport]| steps.iter().filter(|step| step.status.is_success()).count();
+        // A step whose condition did not hold is done with.
+        let is_done = |step: &&StepReport| step.status.is_success() || step.status == Status::Skipped;
+        let count = |steps: &[StepReport]| steps.iter().filter(is_done).count();
         let (done, undone) = match &outcome.data {
             Some(Data::Scenario(report)) => (
                 format!("{} of {}", count(&report.steps), report.steps_total),

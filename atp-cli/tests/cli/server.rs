@@ -369,3 +369,29 @@ fn ctrl_c_while_a_start_is_not_answered_starts_no_second_run() {
         way.is_held.store(false, Ordering::SeqCst);
     }
 }
+
+#[test]
+fn evidence_and_included_files_go_through_a_service() {
+    let bed = Bed::new();
+    let folder = bed.home.path("");
+    bed.here(&["screenshot", "h1/vm1", "-d", folder.join("seen").to_str().unwrap()]).exits(0);
+    bed.home.write("steps/fail.yaml", "- {name: end, exec: exit 3}\n");
+    bed.home.write(
+        "kept.yaml",
+        "name: kept\ntargets: h1/vm1\nevidence: {screenshot: true, commands: [hostname], folder: kept/all}\nsteps:\n  \
+         - assert: {screen: {image: seen/h1/vm1.png}}\n  - include: steps/fail.yaml\n",
+    );
+    let args = ["--config", &bed.settings, "-o", "json", "--server", &bed.url, "run", "kept.yaml"];
+    let output = bed.home.atp(args).current_dir(&folder).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let outcomes: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    let evidence = &outcomes[0]["data"]["evidence"];
+    assert_eq!(evidence["folder"], "kept/all/h1/vm1", "{outcomes:?}");
+    assert_eq!(evidence["files"], serde_json::json!(["screen.png", "command-1.txt"]));
+    assert!(fs::read(folder.join("kept/all/h1/vm1/screen.png")).unwrap().starts_with(b"\x89PNG"));
+    assert!(file(&folder.join("kept/all/h1/vm1/command-1.txt")).0.starts_with("$ hostname\n"));
+    let causes = outcomes[0]["error"]["causes"].to_string();
+    assert!(causes.contains("evidence is in kept/all/h1/vm1: screen.png"), "{causes}");
+    assert_eq!(outcomes[0]["error"]["message"].as_str().unwrap().split(':').next(), Some("step 2 (end)"));
+}

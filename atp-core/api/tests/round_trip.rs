@@ -494,11 +494,8 @@ fn operation() -> impl Strategy<Value = OperationSpec> {
         |(folder, lines, force, device)| ConsoleSpec { folder: folder.map(Into::into), lines, force, device },
     );
     let texts = || btree_map(text(), text(), 0..2);
-    let scenario = (text(), texts(), option::of(texts())).prop_map(|(text, variables, files)| ScenarioSpec {
-        text,
-        variables,
-        files,
-    });
+    let scenario = (text(), texts(), texts(), option::of(texts()))
+        .prop_map(|(text, variables, included, files)| ScenarioSpec { text, variables, included, files });
     prop_oneof![
         select(vec![
             OperationSpec::HostCheck,

@@ -1,12 +1,11 @@
-//! JUnit XML, as CI systems read it: a test case for each target, by host and VM.
+//! JUnit XML, as CI systems read it: a test case for each target, by host and VM; of a scenario one for each of its steps.
 //!
-//! A target that failed is a `failure`; one that timed out, was unreachable or was cancelled is an `error`; one that
-//! never started is `skipped`.
+//! What failed is a `failure`; what timed out, was unreachable or was cancelled is an `error`; what never started is `skipped`.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use atp_api::{Data, Outcome, OutcomeError, RunStatistics, ScenarioReport, Status, StatusCounts};
+use atp_api::{Data, EvidenceReport, Outcome, OutcomeError, ScenarioReport, Status, StepReport};
 use quick_xml::escape::escape;
 
 use crate::text;
@@ -14,18 +13,52 @@ use crate::text;
 /// The test cases of a run.
 #[derive(Debug)]
 pub struct Junit {
-    /// The name of the suite: that of the operation.
-    suite: String,
-    cases: Vec<Case>,
-    statistics: RunStatistics,
+    suites: Vec<Suite>,
 }
 
-/// The test case of a target.
+/// The test cases of what is run together.
+#[derive(Debug)]
+struct Suite {
+    /// That of the operation, or of the scenario.
+    name: String,
+    /// When it was begun, since the first one.
+    after: Duration,
+    cases: Vec<Case>,
+}
+
+/// The test cases of a target.
 #[derive(Debug)]
 struct Case {
     /// The outcome without its large parts, to sort the cases by.
     of: Outcome,
+    counts: Counts,
     text: String,
+}
+
+/// The numbers of test cases.
+#[derive(Debug, Clone, Copy, Default)]
+struct Counts {
+    tests: usize,
+    failures: usize,
+    errors: usize,
+    skipped: usize,
+}
+
+impl Counts {
+    fn add(&mut self, other: Counts) {
+        self.tests += other.tests;
+        self.failures += other.failures;
+        self.errors += other.errors;
+        self.skipped += other.skipped;
+    }
+
+    fn attributes(self, took: Duration) -> String {
+        let Counts { tests, failures, errors, skipped } = self;
+        let time = took.as_secs_f64();
+        format!(
+            "tests=\"{tests}\" failures=\"{failures}\" errors=\"{errors}\" skipped=\"{skipped}\" time=\"{time:.3}\""
+        )
+    }
 }
 
 impl Junit {
@@ -34,7 +67,13 @@ impl Junit {
 
     /// A suite with the name of an operation, without cases.
     pub fn new(op: &str) -> Self {
-        Junit { suite: op.to_owned(), cases: Vec::new(), statistics: RunStatistics::default() }
+        let first = Suite { name: op.to_owned(), after: Duration::ZERO, cases: Vec::new() };
+        Junit { suites: vec![first] }
+    }
+
+    /// Begins another suite, so long after the first.
+    pub fn begin(&mut self, name: &str, after: Duration) {
+        self.suites.push(Suite { name: name.to_owned(), after, cases: Vec::new() });
     }
 
     /// Adds one outcome.
@@ -49,74 +88,145 @@ impl Junit {
             from_earlier_run: false,
             ..*outcome
         };
-        self.statistics.add(outcome);
-        self.cases.push(Case { of, text: case(outcome) });
+        let (mut counts, mut text) = (Counts::default(), String::new());
+        match &outcome.data {
+            Some(Data::Scenario(report)) => scenario(outcome, report, &mut counts, &mut text),
+            _ => whole(outcome, None, &mut counts, &mut text),
+        }
+        if let Some(suite) = self.suites.last_mut() {
+            suite.cases.push(Case { of, counts, text });
+        }
     }
 
     /// The document, without its [declaration](Self::DECLARATION).
-    pub fn text(mut self, took: Duration) -> String {
-        self.cases.sort_by(|one, other| one.of.report_order(&other.of));
-        let StatusCounts { failed: failures, timeout, unreachable, cancelled, skipped, .. } =
-            self.statistics.counts;
-        let (tests, errors) = (self.statistics.total(), timeout + unreachable + cancelled);
-        let counts = format!(
-            "tests=\"{tests}\" failures=\"{failures}\" errors=\"{errors}\" skipped=\"{skipped}\" time=\"{:.3}\"",
-            took.as_secs_f64()
-        );
-        let suite = attribute(&self.suite);
-        let mut text = format!("<testsuites name=\"atp\" {counts}>\n<testsuite name=\"{suite}\" {counts}>\n");
-        self.cases.iter().for_each(|case| text.push_str(&case.text));
-        text.push_str("</testsuite>\n</testsuites>\n");
-        text
+    pub fn text(self, took: Duration) -> String {
+        let ends: Vec<_> = self.suites.iter().skip(1).map(|suite| suite.after).chain([took]).collect();
+        let (mut all, mut suites) = (Counts::default(), String::new());
+        for (mut suite, end) in self.suites.into_iter().zip(ends) {
+            suite.cases.sort_by(|one, other| one.of.report_order(&other.of));
+            let mut counts = Counts::default();
+            suite.cases.iter().for_each(|case| counts.add(case.counts));
+            all.add(counts);
+            let counts = counts.attributes(end.saturating_sub(suite.after));
+            let _ = writeln!(suites, "<testsuite name=\"{}\" {counts}>", attribute(&suite.name));
+            suite.cases.iter().for_each(|case| suites.push_str(&case.text));
+            suites.push_str("</testsuite>\n");
+        }
+        format!("<testsuites name=\"atp\" {}>\n{suites}</testsuites>\n", all.attributes(took))
     }
 }
 
-fn case(outcome: &Outcome) -> String {
+/// The case of a target as a whole.
+fn whole(outcome: &Outcome, evidence: Option<&EvidenceReport>, counts: &mut Counts, text: &mut String) {
     let host = outcome.host.as_ref().map_or("-", |host| host.as_str());
     let name = outcome.vm.as_deref().unwrap_or(host);
-    let mut text = format!(
-        "<testcase classname=\"{}\" name=\"{}\" time=\"{:.3}\">\n",
-        attribute(host),
-        attribute(name),
-        Duration::from_millis(outcome.duration_ms).as_secs_f64()
-    );
+    let mut content = String::new();
     if let Some(host) = &outcome.found_on {
         let host = attribute(host.as_str());
-        let _ = writeln!(text, "<properties><property name=\"found_on\" value=\"{host}\"/></properties>");
+        let _ = writeln!(content, "<properties><property name=\"found_on\" value=\"{host}\"/></properties>");
     }
-    let element = match outcome.status {
-        Status::Ok | Status::Unchanged => None,
-        Status::Failed => Some("failure"),
-        Status::Timeout | Status::Unreachable | Status::Cancelled => Some("error"),
-        Status::Skipped => Some("skipped"),
+    result(outcome.status, outcome.error.as_ref(), counts, &mut content);
+    attachments(evidence, &mut content);
+    streams(outcome.data.as_ref(), &mut content);
+    case(host, name, outcome.duration_ms, &content, text);
+}
+
+/// A case for each step of a scenario, and one for the target if no step says why it failed.
+fn scenario(outcome: &Outcome, report: &ScenarioReport, counts: &mut Counts, text: &mut String) {
+    let host = outcome.host.as_ref().map_or("-", |host| host.as_str());
+    let class = match &outcome.vm {
+        Some(vm) => format!("{host}/{vm}"),
+        None => host.to_owned(),
     };
-    if let Some(element) = element {
-        let kind = outcome.error.as_ref().map_or(outcome.status.as_str(), |error| error.kind.as_str());
-        let message = outcome.error.as_ref().map_or("", |error| &error.message);
-        let report = outcome.error.as_ref().map(report).unwrap_or_default();
-        let _ = writeln!(
-            text,
-            "<{element} type=\"{}\" message=\"{}\">{}</{element}>",
-            attribute(kind),
-            attribute(message),
-            content(&report)
-        );
-    }
-    if let Some(Data::Scenario(ScenarioReport { evidence: Some(evidence), .. })) = &outcome.data {
-        // The form of an attachment that Jenkins and GitLab know.
-        let files = evidence.files.iter().map(|file| evidence.folder.join(file));
-        let links: String = files.map(|file| format!("[[ATTACHMENT|{}]]\n", file.display())).collect();
-        let _ = writeln!(text, "<system-out>{}</system-out>", content(&links));
-    }
-    if let Some(Data::Exec(ran)) = &outcome.data {
-        for (element, stream) in [("system-out", &ran.stdout), ("system-err", &ran.stderr)] {
-            if !stream.bytes.is_empty() {
-                let _ = writeln!(text, "<{element}>{}</{element}>", content(&text::stream_block(stream)));
-            }
+    let mut evidence = report.evidence.as_deref();
+    let mut has_failed = false;
+    for (part, steps, all) in
+        [("step", &report.steps, report.steps_total), ("teardown", &report.teardown, report.teardown_total)]
+    {
+        for (number, step) in (1..).zip(steps) {
+            let is_failure = is_failure(step);
+            let mut content = String::new();
+            result(step.status, step.error.as_ref(), counts, &mut content);
+            // It was collected as this step has failed.
+            attachments(if is_failure { evidence.take() } else { None }, &mut content);
+            streams(step.data.as_ref(), &mut content);
+            case(&class, &format!("{part} {number}: {}", step.name), step.duration_ms, &content, text);
+            has_failed |= is_failure;
+        }
+        for number in steps.len() + 1..=all {
+            counts.tests += 1;
+            counts.skipped += 1;
+            let content = "<skipped message=\"it was not reached\"/>\n";
+            case(&class, &format!("{part} {number}"), 0, content, text);
         }
     }
-    text.push_str("</testcase>\n");
-    text
+    let is_away = report.isolated.as_ref().is_some_and(|isolation| !isolation.restored);
+    if !outcome.status.is_success() && (!has_failed || is_away) || evidence.is_some() {
+        whole(outcome, evidence, counts, text);
+    }
+}
+
+/// Whether a step has failed; one whose condition did not hold has not.
+fn is_failure(step: &StepReport) -> bool {
+    !step.status.is_success() && step.status != Status::Skipped
+}
+
+fn case(class: &str, name: &str, duration_ms: u64, content: &str, text: &mut String) {
+    let _ = writeln!(
+        text,
+        "<testcase classname=\"{}\" name=\"{}\" time=\"{:.3}\">\n{content}</testcase>",
+        attribute(class),
+        attribute(name),
+        Duration::from_millis(duration_ms).as_secs_f64()
+    );
+}
+
+/// Counts a case, and adds what it is if it is no success.
+fn result(status: Status, error: Option<&OutcomeError>, counts: &mut Counts, text: &mut String) {
+    counts.tests += 1;
+    let element = match status {
+        Status::Ok | Status::Unchanged => return,
+        Status::Failed => {
+            counts.failures += 1;
+            "failure"
+        }
+        Status::Timeout | Status::Unreachable | Status::Cancelled => {
+            counts.errors += 1;
+            "error"
+        }
+        Status::Skipped => {
+            counts.skipped += 1;
+            "skipped"
+        }
+    };
+    let kind = error.map_or(status.as_str(), |error| error.kind.as_str());
+    let message = error.map_or("", |error| &error.message);
+    let report = error.map(report).unwrap_or_default();
+    let _ = writeln!(
+        text,
+        "<{element} type=\"{}\" message=\"{}\">{}</{element}>",
+        attribute(kind),
+        attribute(message),
+        content(&report)
+    );
+}
+
+/// The files of evidence, in the form of attachments that Jenkins and GitLab know.
+fn attachments(evidence: Option<&EvidenceReport>, text: &mut String) {
+    let Some(evidence) = evidence else { return };
+    let files = evidence.files.iter().map(|file| evidence.folder.join(file));
+    let links: String = files.map(|file| format!("[[ATTACHMENT|{}]]\n", file.display())).collect();
+    let _ = writeln!(text, "<system-out>{}</system-out>", content(&links));
+}
+
+/// What a process wrote.
+fn streams(data: Option<&Data>, text: &mut String) {
+    let Some(Data::Exec(ran)) = data else { return };
+    for (element, stream) in [("system-out", &ran.stdout), ("system-err", &ran.stderr)] {
+        if !stream.bytes.is_empty() {
+            let _ = writeln!(text, "<{element}>{}</{element}>", content(&text::stream_block(stream)));
+        }
+    }
 }
 
 fn report(error: &OutcomeError) -> String {

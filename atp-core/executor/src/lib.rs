@@ -114,7 +114,7 @@ pub use target::Target;
 pub use verbs::completion::Completion;
 pub use verbs::{
     Action, Assertion, Evidence, ExecTemplate, FileAssertion, FilePlaces, Matcher, Needs, Operation, Place,
-    PreparedPush, Scenario, ScenarioError, Step, StepOperation, Template, VerbFacts, WaitFor,
-    scenario_schema,
+    PreparedPush, Retry, Scenario, ScenarioError, ScreenAssertion, Step, StepOperation, Template, VerbFacts,
+    WaitFor, When, scenario_schema,
 };
 pub use watch::Watch;

@@ -23,15 +23,14 @@ fn the_examples_are_scenarios() {
     for entry in fs::read_dir(folder()).unwrap() {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|extension| extension == "yaml") {
-            let text = fs::read_to_string(&path).unwrap();
-            let scenario: Scenario =
-                text.parse().unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            let scenario =
+                Scenario::load(&path).unwrap_or_else(|errors| panic!("{}: {errors:?}", path.display()));
             assert_eq!(Some(scenario.name()), path.file_stem().and_then(|stem| stem.to_str()));
             assert!(scenario.description().is_some());
             count += 1;
         }
     }
-    assert_eq!(count, 6);
+    assert_eq!(count, 8);
 }
 
 /// `UPDATE_SCHEMA=1 cargo test -p atp-executor --test scenario` writes it anew.
@@ -145,6 +144,24 @@ fn errors_say_where_and_what() {
         (steps("  - key: ctrl-nosuch"), 4, 10, "nosuch", ""),
         (steps("  - mouse: fly"), 4, 12, "fly", ""),
         (steps("  - qmp: '{\"execute\":1}'"), 4, 10, "name comes first", ""),
+        (steps("  - {exec: x, when: {value: x}}"), 4, 21, "one comparison", "not_equals"),
+        (steps("  - {exec: x, when: {value: '${y}', equals: x}}"), 4, 29, "no variable \"y\"", ""),
+        (steps("  - {exec: x, retry: 0}"), 4, 22, "from 1 to 1000", ""),
+        (
+            steps("  - exec: x\n  - {assert: {stdout: x}, retry: 2}"),
+            5,
+            34,
+            "the same result",
+            "the step before",
+        ),
+        (steps("  - {exec: x, for_each: {vm: [a]}}"), 4, 26, "cannot be named", ""),
+        (steps("  - {exec: x, for_each: [a]}"), 4, 25, "a mapping of names", ""),
+        (steps("  - {exec: x, for_each: {a: [x], b: [y]}}"), 4, 25, "one variable with a list", ""),
+        (steps("  - {exec: x, for_each: {a: []}}"), 4, 29, "without any", ""),
+        (steps("  - {exec: x, for_each: {a: [x]}}\n  - exec: ${a}"), 5, 11, "no variable \"a\"", ""),
+        (steps("  - {exec: x, for_each: {a: [x]}, capture: a}"), 4, 44, "that of a for_each", ""),
+        (steps("  - {include: a.yaml, timeout: 3s}"), 4, 32, "when and for_each only", ""),
+        (steps("  - include: a.yaml"), 4, 14, "only a scenario that is read from a file", ""),
     ] {
         let error = parse(&text).unwrap_err();
         let place = error.place.unwrap();
@@ -352,4 +369,150 @@ async fn a_variable_that_was_not_captured_fails_the_step_that_needs_it() {
     let undone = &report(&outcome).teardown[0];
     assert_eq!(undone.error.as_ref().unwrap().kind, "step-unfit");
     assert_eq!((undone.attempts, undone.effect), (0, Effect::None));
+}
+
+/// A folder with these files.
+fn files(files: &[(&str, &str)]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        let path = folder.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    folder
+}
+
+fn load(folder: &tempfile::TempDir) -> Result<Scenario, Vec<ScenarioError>> {
+    Scenario::load(&folder.path().join("s.yaml"))
+}
+
+#[test]
+fn all_problems_of_a_file_and_of_those_that_it_includes_are_found() {
+    let folder = files(&[
+        (
+            "s.yaml",
+            "nmae: n\ntargets: 'a['\nstate: off\nsteps:\n  - exce: x\n    capture: a\n  - exec: ${a} ${b}\n  - include: s/one.yaml\n  \
+             - wait: boot\nteardown:\n  - name: x\n",
+        ),
+        ("s/one.yaml", "- exec: ${c}\n- vm: start\n- timeout: 3\n  exec: x\n"),
+    ]);
+    let errors = load(&folder).unwrap_err();
+    let seen: Vec<_> = errors
+        .iter()
+        .map(|error| {
+            let place = error.place.unwrap();
+            let file = error.file.as_deref().unwrap_or("");
+            format!("{file}:{}:{} {}", place.line, place.column, error.message)
+        })
+        .collect();
+    assert_eq!(
+        seen,
+        [
+            ":1:1 a scenario has no key \"nmae\"",
+            ":2:10 selector \"a[\", character 2: expected a ']' to close this '[' (or '\\[' for the character itself)",
+            ":3:8 \"off\" is not one of any, running, shut-off, paused, crashed, pmsuspended, io-error, saved, migrating",
+            ":5:5 a step has no key \"exce\"",
+            ":7:11 there is no variable \"b\" here",
+            ":9:11 \"boot\" is not one of agent",
+            ":11:5 a step needs an action",
+            ":1:1 a scenario needs the key \"name\"",
+            "s/one.yaml:1:9 there is no variable \"c\" here",
+            "s/one.yaml:3:12 expected a time such as 30s, 2m or 500ms, not a number",
+        ]
+    );
+    assert_eq!(Scenario::load(&folder.path().join("none.yaml")).unwrap_err().len(), 1);
+}
+
+#[test]
+fn an_included_file_is_in_the_place_of_its_include() {
+    let folder = files(&[
+        (
+            "s.yaml",
+            "name: n\ntargets: x\nsteps:\n  - include: {file: s/one.yaml, with: {what: '${vm}'}}\n    for_each: {n: [1, 2]}\n  \
+             - exec: echo ${said}\n",
+        ),
+        ("s/one.yaml", "- exec: echo ${what} ${n}\n  capture: said\n- include: ../two.yaml\n"),
+        ("two.yaml", "- vm: info\n"),
+    ]);
+    let scenario = load(&folder).unwrap();
+    let names: Vec<_> = scenario.steps().iter().map(|step| step.name.as_str()).collect();
+    assert_eq!(names, ["exec", "vm-info", "exec", "vm-info", "exec"]);
+    let included: Vec<_> = scenario.spec().included.keys().map(String::as_str).collect();
+    assert_eq!(included, ["s/one.yaml", "two.yaml"]);
+    // The texts are all that a journal or a service needs.
+    let again = Scenario::prepare(scenario.spec()).unwrap();
+    assert_eq!(again, scenario);
+    let mut without = scenario.spec().clone();
+    without.included.remove("two.yaml");
+    let error = Scenario::prepare(&without).unwrap_err();
+    assert_eq!(error.file.as_deref(), Some("s/one.yaml"));
+    assert!(error.message.contains("two.yaml cannot be included"), "{error}");
+    assert!(Scenario::is_included_file(&folder.path().join("two.yaml")));
+    assert!(!Scenario::is_included_file(&folder.path().join("s.yaml")));
+}
+
+#[test]
+fn circles_and_multitudes_of_includes_are_refused() {
+    let main = ("s.yaml", "name: n\ntargets: x\nsteps:\n  - include: a.yaml\n");
+    let circle =
+        files(&[main, ("a.yaml", "- include: b.yaml\n"), ("b.yaml", "- vm: info\n- include: a.yaml\n")]);
+    let errors = load(&circle).unwrap_err();
+    assert_eq!(errors.len(), 1);
+    assert_eq!((errors[0].file.as_deref(), errors[0].place.unwrap().line), (Some("b.yaml"), 2));
+    assert_eq!(errors[0].message, "a.yaml includes itself: a.yaml includes b.yaml includes a.yaml");
+
+    let values: Vec<_> = (0..100).map(|n| n.to_string()).collect();
+    let each = |file: &str, name: &str| {
+        format!("- include: {file}\n  for_each: {{{name}: [{}]}}\n", values.join(", "))
+    };
+    let (a, b, c) = (each("b.yaml", "a"), each("c.yaml", "b"), each("d.yaml", "c"));
+    let many = files(&[main, ("a.yaml", &a), ("b.yaml", &b), ("c.yaml", &c), ("d.yaml", "- vm: info\n")]);
+    let errors = load(&many).unwrap_err();
+    assert!(errors[0].message.contains("at most 10000 steps"), "{errors:?}");
+
+    let deep: Vec<_> =
+        (0..20).map(|n| (format!("{n}.yaml"), format!("- include: {}.yaml\n", n + 1))).collect();
+    let mut all = vec![("s.yaml", "name: n\ntargets: x\nsteps:\n  - include: 0.yaml\n")];
+    all.extend(deep.iter().map(|(name, text)| (name.as_str(), text.as_str())));
+    let errors = load(&files(&all)).unwrap_err();
+    assert!(errors[0].message.contains("more than 16 files"), "{errors:?}");
+}
+
+#[tokio::test]
+async fn a_step_is_skipped_when_its_condition_does_not_hold() {
+    let text = with_steps(
+        "  - {vm: info, when: {value: '${vm}', equals: other}, capture: seen}\n  - assert: {stdout: nothing}\n  \
+         - {name: is it, vm: info, when: {value: '${vm}', matches: ^test$}}\n  - assert: {stdout: '\"name\":\"test\"'}\n\
+         teardown:\n  - {vm: suspend, when: {value: '${seen}', not_equals: ''}}\n  - {vm: info, when: {value: x, equals: x}}",
+    );
+    let outcome = run(&text).await;
+    assert_eq!((outcome.status, outcome.effect), (Status::Ok, Effect::None), "{outcome:?}");
+    let (done, undone) = steps(&outcome);
+    assert_eq!(done, ["vm-info skipped", "assert skipped", "is it ok", "assert ok"]);
+    assert_eq!(undone, ["vm-suspend skipped", "vm-info ok"]);
+}
+
+#[tokio::test]
+async fn a_step_is_carried_out_for_each_value() {
+    let text = with_steps(
+        "  - {vm: info, name: look, for_each: {field: [name, uuid]}, capture: seen}\n  \
+         - {wait: {state: running}, for_each: {n: ['${vm}', b]}, when: {value: '${n}', equals: test}}",
+    );
+    let outcome = run(&text).await;
+    assert_eq!(outcome.status, Status::Ok, "{outcome:?}");
+    let (done, _) = steps(&outcome);
+    assert_eq!(done, ["look (name) ok", "look (uuid) ok", "wait (${vm}) ok", "wait (b) skipped"]);
+    assert_eq!(report(&outcome).steps_total, 4);
+}
+
+#[tokio::test]
+async fn a_step_that_fails_is_repeated_as_it_says() {
+    let text = with_steps("  - {assert: {state: paused}, retry: {times: 2, every: 1ms}}\n");
+    let outcome = run(&text).await;
+    assert_eq!(outcome.status, Status::Failed);
+    assert_eq!(report(&outcome).steps[0].attempts, 3);
+    // The time for it is that of all its attempts.
+    let scenario =
+        parse(&with_steps("  - {vm: info, timeout: 10s, retry: {times: 2, every: 5s}}\n")).unwrap();
+    assert_eq!(scenario.budget(Duration::from_secs(1)), Duration::from_secs(40));
 }

@@ -107,6 +107,7 @@ pub mod files;
 pub mod guest;
 pub mod input;
 pub mod monitor;
+pub mod picture;
 pub mod screenshot;
 #[cfg(feature = "sockets")]
 pub mod socket;

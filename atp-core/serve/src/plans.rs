@@ -117,11 +117,6 @@ async fn prepare(service: &Service, caller: &Caller, operation: OperationSpec) -
     let operation = Operation::prepare(operation).await.map_err(Refusal::from)?;
     match operation {
         Operation::Scenario(scenario) if is_shared && scenario.has_files() => Err(not_shared()),
-        Operation::Scenario(scenario) if scenario.evidence().is_some() => {
-            let problem = "a scenario with evidence cannot be run through the service";
-            let hint = "run it from a machine that connects to the hosts itself";
-            Err(Refusal::new(ErrorKind::NotSupported, problem).with_hint(hint))
-        }
         Operation::Scenario(scenario) if scenario.has_files() => {
             permit_verb(&caller.token, &Operation::Scenario(scenario.clone()))?;
             let places = files::places(&config, service.clock(), caller, &scenario, &sent).await?;

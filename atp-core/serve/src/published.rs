@@ -25,5 +25,13 @@ pub(crate) fn publish(files: &Path, outcome: &mut Outcome) {
     published(&mut outcome.data);
     if let Some(Data::Scenario(report)) = &mut outcome.data {
         report.steps.iter_mut().chain(&mut report.teardown).for_each(|step| published(&mut step.data));
+        if let Some(evidence) = &mut report.evidence {
+            let folder = evidence.folder.display().to_string();
+            name(&mut evidence.folder);
+            // The error says where the evidence is.
+            for cause in outcome.error.iter_mut().flat_map(|error| &mut error.causes) {
+                *cause = cause.replace(&folder, &evidence.folder.display().to_string());
+            }
+        }
     }
 }

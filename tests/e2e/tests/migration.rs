@@ -330,7 +330,7 @@ fn the_next_step_of_a_scenario_is_where_the_vm_has_moved_to() {
                 - vm: info\n  \
                 - exec: echo run >>/tmp/steps\n\
                 teardown:\n  - exec: test $(wc -l </tmp/steps) = 1\n";
-    let scenario = ScenarioSpec { text: text.to_owned(), variables: Default::default(), files: None };
+    let scenario = ScenarioSpec { text: text.to_owned(), ..ScenarioSpec::default() };
     let outcome = moved_during(&bed, &guest, h1(&bed), OperationSpec::Scenario(scenario));
     followed(&outcome);
     let Some(Data::Scenario(report)) = &outcome.data else { panic!("{outcome:?}") };

@@ -134,13 +134,16 @@ impl OperationSpec {
 }
 
 /// A scenario: steps that each target goes through. [`Debug`](fmt::Debug) does not show the values of its variables.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ScenarioSpec {
     /// The text of the scenario's file, in YAML.
     pub text: String,
     /// Variables of the file that have another value than there.
     #[serde(default)]
     pub variables: BTreeMap<String, String>,
+    /// The texts of the files of steps that it includes, by their paths from the folder of its file.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub included: BTreeMap<String, String>,
     /// For a service, the files that steps push: the ids of files that were sent to it, by their paths in the steps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "BTreeMap<String, String>")]
@@ -152,6 +155,7 @@ impl fmt::Debug for ScenarioSpec {
         f.debug_struct("ScenarioSpec")
             .field("text_bytes", &self.text.len())
             .field("variables", &self.variables.keys().collect::<Vec<_>>())
+            .field("included", &self.included.keys().collect::<Vec<_>>())
             .field("files", &self.files)
             .finish()
     }

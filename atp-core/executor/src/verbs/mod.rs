@@ -52,8 +52,8 @@ pub use self::exec::ExecTemplate;
 pub use self::facts::{Needs, VerbFacts};
 pub use self::push::PreparedPush;
 pub use self::scenario::{
-    Action, Assertion, Evidence, FileAssertion, FilePlaces, Matcher, Place, Scenario, ScenarioError, Step,
-    StepOperation, Template, schema as scenario_schema,
+    Action, Assertion, Evidence, FileAssertion, FilePlaces, Matcher, Place, Retry, Scenario, ScenarioError,
+    ScreenAssertion, Step, StepOperation, Template, When, schema as scenario_schema,
 };
 pub use self::wait::WaitFor;
 
@@ -270,7 +270,7 @@ mod tests {
             OperationSpec::Key(KeySpec::new(["ctrl-alt-del"])),
             OperationSpec::Type(TypeSpec::new("hi")),
             OperationSpec::Mouse(MouseSpec::new("click 50% 50%")),
-            OperationSpec::Scenario(ScenarioSpec { text, variables, files: None }),
+            OperationSpec::Scenario(ScenarioSpec { text, variables, ..ScenarioSpec::default() }),
         ] {
             assert_eq!(Operation::prepare(spec.clone()).await.unwrap().spec(), spec);
         }
@@ -287,8 +287,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_cannot_be_expressed_is_refused_before_a_host_is_asked() {
-        let scenario =
-            ScenarioSpec { text: "name: x".to_owned(), variables: Default::default(), files: None };
+        let scenario = ScenarioSpec { text: "name: x".to_owned(), ..ScenarioSpec::default() };
         for spec in [
             OperationSpec::Key(KeySpec::new(["ctrl-nope"])),
             OperationSpec::Type(TypeSpec { layout: "nope".to_owned(), ..TypeSpec::new("hi") }),

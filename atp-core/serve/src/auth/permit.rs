@@ -23,6 +23,11 @@ pub(crate) fn verbs_of(operation: &Operation) -> BTreeSet<&'static str> {
             if scenario.is_isolated() {
                 verbs.insert("snapshot-revert");
             }
+            if let Some(evidence) = scenario.evidence() {
+                verbs.extend(evidence.console.map(|_| "console"));
+                verbs.extend(evidence.screenshot.then_some("screenshot"));
+                verbs.extend(evidence.commands.first().map(|_| "exec"));
+            }
         }
         _ => {}
     }
@@ -38,7 +43,8 @@ fn verbs_of_step(step: &Step) -> Vec<&'static str> {
         Action::Assert(assertion) => {
             let file = assertion.file.as_ref().map(|_| "exec");
             let console = (!assertion.no_fault_of.is_empty()).then_some("console");
-            file.into_iter().chain(console).collect()
+            let screen = assertion.screen.as_ref().map(|_| "screenshot");
+            file.into_iter().chain(console).chain(screen).collect()
         }
         Action::AwaitConsole(_) => vec!["wait", "console"],
     }

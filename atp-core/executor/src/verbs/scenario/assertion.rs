@@ -8,11 +8,12 @@ use super::error::ScenarioError;
 use super::fields::{Field, STATES, Shape, field};
 use super::node::Node;
 use super::read::{Keys, Names, Result, choice, expected, integer, list, scalar, state, truth};
+use super::screen::{SCREEN, ScreenAssertion};
 use super::template::Template;
 use crate::pattern;
 
 /// What is expected of the step before, or of the VM. All of it must be true.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Assertion {
     /// The exit code of its process.
     pub exit_code: Option<i32>,
@@ -26,6 +27,8 @@ pub struct Assertion {
     pub no_fault_of: Vec<KernelFault>,
     /// A file in the guest now.
     pub file: Option<FileAssertion>,
+    /// The screen now.
+    pub screen: Option<ScreenAssertion>,
 }
 
 /// What is expected of a file in the guest.
@@ -42,6 +45,18 @@ pub struct FileAssertion {
 /// A regular expression, which may match anywhere.
 #[derive(Debug, Clone)]
 pub struct Matcher(pub(super) Regex);
+
+impl Assertion {
+    /// Whether it asks the VM, and not only what the step before yielded.
+    pub(super) fn looks_at_vm(&self) -> bool {
+        self.state.is_some() || self.file.is_some() || self.screen.is_some()
+    }
+
+    /// Whether it checks what the step before yielded.
+    pub(super) fn looks_back(&self) -> bool {
+        self.exit_code.is_some() || self.stdout.is_some() || self.stderr.is_some()
+    }
+}
 
 impl Matcher {
     /// Reads one.
@@ -85,6 +100,7 @@ const ASSERT: &[Field] = &[
         "What the kernel has reported on the serial console since the first step",
     ),
     field("file", Shape::Map(FILE), "A file in the guest"),
+    field("screen", Shape::Map(SCREEN), "The VM's screen looks like a reference picture"),
 ];
 
 const CONSOLE: &[Field] = &[field(
@@ -103,7 +119,7 @@ pub(super) fn read(node: &Node, names: &Names) -> Result<Assertion> {
     let keys = Keys::of(node, ASSERT, "assert")?;
     if keys.is_empty() {
         return Err(ScenarioError::at(node.place, "an assert needs a condition")
-            .with_hint("exit_code, stdout, stderr, state, console or file"));
+            .with_hint("exit_code, stdout, stderr, state, console, file or screen"));
     }
     Ok(Assertion {
         exit_code: keys.get("exit_code").map(integer).transpose()?,
@@ -112,6 +128,7 @@ pub(super) fn read(node: &Node, names: &Names) -> Result<Assertion> {
         state: keys.get("state").map(state).transpose()?,
         no_fault_of: keys.get("console").map(no_fault_of).transpose()?.unwrap_or_default(),
         file: keys.get("file").map(|node| file(node, names)).transpose()?,
+        screen: keys.get("screen").map(|node| ScreenAssertion::read(node, names)).transpose()?,
     })
 }
 

@@ -22,8 +22,10 @@ impl fmt::Display for Place {
 
 /// Why a text is not a valid scenario.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{}{message}", .place.map(|place| format!("{place}: ")).unwrap_or_default())]
+#[error("{}{}{message}", .file.as_ref().map(|file| format!("{file}, ")).unwrap_or_default(), .place.map(|place| format!("{place}: ")).unwrap_or_default())]
 pub struct ScenarioError {
+    /// The included file that it is in, by its path from the scenario's folder; none for the scenario's own file.
+    pub file: Option<String>,
     /// Where it is in the file; none if it came from elsewhere, such as a variable that was set.
     pub place: Option<Place>,
     /// What is wrong.
@@ -34,7 +36,7 @@ pub struct ScenarioError {
 
 impl ScenarioError {
     pub(in crate::verbs) fn at(place: Place, message: impl Into<String>) -> Self {
-        ScenarioError { place: Some(place), message: message.into(), hint: None }
+        ScenarioError { file: None, place: Some(place), message: message.into(), hint: None }
     }
 
     pub(in crate::verbs) fn with_hint(mut self, hint: impl Into<String>) -> Self {

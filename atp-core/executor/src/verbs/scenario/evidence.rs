@@ -19,6 +19,7 @@ use super::console::ConsoleWatch;
 use super::error::ScenarioError;
 use super::fields::EVIDENCE;
 use super::node::Node;
+use super::places::FilePlaces;
 use super::read::{Keys, Names, Result, choice, integer, scalar, texts, truth};
 use super::report::worst;
 use super::template::{Template, Values, fill, fill_path};
@@ -117,13 +118,15 @@ pub(super) async fn collect(
     job: &Job,
     domain: &DomainInfo,
     console: Option<&ConsoleWatch>,
-    (values, own): (&Values, &Values),
+    (values, own, places): (&Values, &Values, Option<&FilePlaces>),
 ) -> (EvidenceReport, Effect) {
     let now = Instant::now();
     let written_by = job.deadline().min(now + TIME);
     let deadline = written_by - written_by.saturating_duration_since(now) / 10;
     let job = Job { attempt: job.attempt.part(deadline), ..job.clone() };
-    let folder = match fill_path(&evidence.folder, values, own) {
+    let named = fill_path(&evidence.folder, values, own);
+    let folder = named.and_then(|named| places.map_or(Ok(named.clone()), |places| places.folder_for(&named)));
+    let folder = match folder {
         Ok(folder) => folder.join(safe_name(job.planned_on.as_str())).join(safe_name(&domain.name)),
         Err(reason) => {
             let missed = vec![MissedEvidence { what: "folder".to_owned(), reason }];

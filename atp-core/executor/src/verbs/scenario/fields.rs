@@ -31,6 +31,8 @@ pub(in crate::verbs) enum Shape {
     Map(&'static [Field]),
     /// One of several shapes.
     Either(&'static [Shape]),
+    /// A mapping of a free name to a list of texts.
+    Lists,
     /// Steps, one after the other.
     Steps,
 }
@@ -86,9 +88,31 @@ pub(super) const SCENARIO: &[Field] = &[
 pub(super) const ISOLATE: &[Field] =
     &[field("snapshot", Shape::Text, "The name of the snapshot, which each VM has")];
 
+/// The keys of `when`.
+pub(super) const WHEN: &[Field] = &[
+    field("value", Shape::Text, "The text that is compared, such as ${NAME}"),
+    field("equals", Shape::Text, "It is this text"),
+    field("not_equals", Shape::Text, "It is not this text"),
+    field("matches", Shape::Text, "This regular expression matches anywhere in it"),
+    field("not_matches", Shape::Text, "This regular expression matches nowhere in it"),
+];
+
+/// The keys of `retry`.
+pub(super) const RETRY: &[Field] = &[
+    field("times", Shape::Integer, "How often the step is repeated at most"),
+    field("every", Shape::Duration, "The pause before each repetition; 1s by default"),
+];
+
 /// The keys that go with any verb of a step.
 pub(super) const STEP: &[Field] = &[
     field("name", Shape::Text, "The name of the step in reports; by default, its action"),
     field("timeout", Shape::Duration, "The time for this step; by default that of --timeout"),
     field("capture", Shape::Text, "A variable that gets the result: standard output, or JSON"),
+    field("when", Shape::Map(WHEN), "Skip the step unless this comparison holds"),
+    field("for_each", Shape::Lists, "A variable and its values: the step is carried out once for each"),
+    field(
+        "retry",
+        Shape::Either(&[Shape::Integer, Shape::Map(RETRY)]),
+        "How often the step is repeated at most if it fails",
+    ),
 ];

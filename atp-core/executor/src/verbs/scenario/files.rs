@@ -4,7 +4,7 @@ use regex::Regex;
 
 use super::places::FilePlaces;
 use super::template::{Template, Values, fill_path};
-use super::{Scenario, StepOperation};
+use super::{Action, Scenario, Step, StepOperation};
 
 impl Scenario {
     /// Has its steps read and write files in these places, and not where their paths say.
@@ -13,17 +13,15 @@ impl Scenario {
         Scenario { places: Some(places), ..self }
     }
 
-    /// Whether steps copy files, or take pictures.
+    /// Whether steps copy files, take pictures or compare them, or evidence is collected.
     pub fn has_files(&self) -> bool {
-        self.operations().any(|operation| {
-            matches!(
-                operation,
-                StepOperation::Push { .. } | StepOperation::Pull { .. } | StepOperation::Screenshot(_)
-            )
-        })
+        let writes = |step: &Step| {
+            matches!(step.operation(), Some(StepOperation::Pull { .. } | StepOperation::Screenshot(_)))
+        };
+        self.evidence.is_some() || self.all_steps().any(|step| writes(step) || read_by(step).is_some())
     }
 
-    /// The paths of the files that its steps push, each as far as it is known: with the variables of the file, and those of a
+    /// The paths of the files that its steps read, each as far as it is known: with the variables of the file, and those of a
     /// target, its host, name and UUID, if one is given. The error has the path as it stands in the file.
     pub fn pushed(&self, target: Option<(&str, &str, &str)>) -> Vec<Result<String, String>> {
         let mut values = self.variables.clone();
@@ -31,29 +29,39 @@ impl Scenario {
             let own = [("host", host), ("vm", vm), ("uuid", uuid)];
             values.extend(own.map(|(name, value)| (name.to_owned(), value.to_owned())));
         }
-        let path = |from: &Template| {
-            let path = fill_path(from, &values, &self.variables).ok();
+        let path = |step: &Step, from: &Template| {
+            let (mut values, mut own) = (values.clone(), self.variables.clone());
+            // A path that needs a value that is not known has none.
+            let bound = step.bind(&mut values, &mut own);
+            let path = bound.and_then(|()| fill_path(from, &values, &own)).ok();
             path.and_then(|path| path.into_os_string().into_string().ok()).ok_or_else(|| from.to_string())
         };
-        let pushed = self.operations().filter_map(|operation| match operation {
-            StepOperation::Push { from, .. } => Some(path(from)),
-            _ => None,
-        });
+        let pushed = self.all_steps().filter_map(|step| read_by(step).map(|from| path(step, from)));
         pushed.collect()
     }
 
-    /// Whether a step may name this folder for what it pulls, or for pictures: what it captured can be any single name in it.
+    /// Whether a step may name this folder for what it pulls, for pictures, or it is that of the evidence: what it captured can be any single name in it.
     pub fn may_write_to(&self, folder: &str) -> bool {
-        self.operations().any(|operation| match operation {
-            StepOperation::Pull { to: named, .. } | StepOperation::Screenshot(named) => {
-                may_be(named, &self.variables, folder)
-            }
-            _ => false,
-        })
+        let evidence = self.evidence.as_ref();
+        evidence.is_some_and(|evidence| may_be(&evidence.folder, &self.variables, folder))
+            || self.all_steps().any(|step| match step.operation() {
+                Some(StepOperation::Pull { to: named, .. } | StepOperation::Screenshot(named)) => {
+                    let mut own = self.variables.clone();
+                    // What cannot be bound is not the file's own: it can be any name.
+                    let _unknown = step.bind(&mut self.variables.clone(), &mut own);
+                    may_be(named, &own, folder)
+                }
+                _ => false,
+            })
     }
+}
 
-    fn operations(&self) -> impl Iterator<Item = &StepOperation> {
-        self.steps.iter().chain(&self.teardown).filter_map(|step| step.operation())
+/// The file that a step reads.
+fn read_by(step: &Step) -> Option<&Template> {
+    match &step.action {
+        Action::Do(StepOperation::Push { from, .. }) => Some(from),
+        Action::Assert(assertion) => assertion.screen.as_ref().map(|screen| &screen.image),
+        _ => None,
     }
 }
 

@@ -26,10 +26,12 @@
 
 mod assertion;
 mod console;
+mod control;
 mod error;
 mod evidence;
 pub(super) mod fields;
 mod files;
+mod include;
 pub(super) mod node;
 mod parse;
 mod places;
@@ -37,11 +39,14 @@ pub(super) mod read;
 pub(super) mod report;
 mod run;
 mod schema;
+mod screen;
 mod step;
+mod steps;
 pub(super) mod template;
 
 use std::collections::BTreeMap;
 use std::iter::repeat_n;
+use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -52,10 +57,12 @@ use crate::selection::Selection;
 use crate::selector::Selector;
 
 pub use self::assertion::{Assertion, FileAssertion, Matcher};
+pub use self::control::{Retry, When};
 pub use self::error::{Place, ScenarioError};
 pub use self::evidence::Evidence;
 pub use self::places::FilePlaces;
 pub use self::schema::schema;
+pub use self::screen::ScreenAssertion;
 pub use self::step::{Action, Step, StepOperation};
 pub use self::template::Template;
 
@@ -100,6 +107,23 @@ pub(super) fn facts(scenario: &Scenario) -> &'static VerbFacts {
 const OWN: [&str; 3] = ["host", "uuid", "vm"];
 
 impl Scenario {
+    /// Reads a scenario's file, and the files that it includes.
+    ///
+    /// # Errors
+    /// All that is wrong with them; at least one.
+    pub fn load(path: &Path) -> Result<Self, Vec<ScenarioError>> {
+        let text = include::read_text(path).map_err(|error| {
+            let message = format!("the file cannot be read: {error}");
+            vec![ScenarioError { file: None, place: None, message, hint: None }]
+        })?;
+        parse::scenario(&text, &mut include::of_folder(path.parent().unwrap_or(Path::new(""))))
+    }
+
+    /// Whether a file has a list of steps, which scenarios include, and is no scenario.
+    pub fn is_included_file(path: &Path) -> bool {
+        include::read_text(path).is_ok_and(|text| include::is_steps(&text))
+    }
+
     /// Parses a scenario and gives variables other values.
     ///
     /// # Errors
@@ -108,13 +132,15 @@ impl Scenario {
     pub fn prepare(spec: &ScenarioSpec) -> Result<Self, ScenarioError> {
         if spec.files.is_some() {
             return Err(ScenarioError {
+                file: None,
                 place: None,
                 message: "the field `files` is for a service: here steps read the files that they name"
                     .to_owned(),
                 hint: None,
             });
         }
-        let mut scenario: Scenario = spec.text.parse()?;
+        let parsed = parse::scenario(&spec.text, &mut include::of_texts(&spec.included));
+        let mut scenario = parsed.map_err(first)?;
         for (name, value) in &spec.variables {
             scenario.set(name, value)?;
         }
@@ -169,6 +195,7 @@ impl Scenario {
             }
             None => {
                 return Err(ScenarioError {
+                    file: None,
                     place: None,
                     message: format!("the scenario has no variable {name:?}"),
                     hint: Some(nearest(name, self.variables.keys().map(String::as_str))),
@@ -256,6 +283,18 @@ impl FromStr for Scenario {
     type Err = ScenarioError;
 
     fn from_str(text: &str) -> Result<Self, ScenarioError> {
-        parse::scenario(text)
+        let mut none =
+            |_: &str| Err("only a scenario that is read from a file can include others".to_owned());
+        parse::scenario(text, &mut none).map_err(first)
     }
+}
+
+/// The first of the problems of a file.
+fn first(problems: Vec<ScenarioError>) -> ScenarioError {
+    problems.into_iter().next().unwrap_or_else(|| ScenarioError {
+        file: None,
+        place: None,
+        message: "it is not a scenario".to_owned(),
+        hint: None,
+    })
 }

@@ -1,4 +1,4 @@
-//! From YAML to a scenario.
+//! From YAML to a scenario. All problems of a file are found at once, as far as one does not hide another.
 
 use std::collections::BTreeMap;
 
@@ -7,54 +7,93 @@ use atp_api::{ScenarioSpec, StateFilter};
 use super::error::ScenarioError;
 use super::evidence;
 use super::fields::{ISOLATE, SCENARIO};
+use super::include::Source;
 use super::node::Node;
-use super::read::{Keys, Names, Result, choice, duration, list, named, scalar, texts};
-use super::step::{self, Action, Step, StepOperation};
+use super::read::{Keys, Names, Result, choice, named, scalar, texts};
+use super::steps::StepReader;
 use super::template::{Template, Values, is_name};
 use super::{OWN, Scenario};
 
-pub(super) fn scenario(text: &str) -> Result<Scenario> {
+/// Reads a scenario, and the files that it includes from `source`.
+///
+/// # Errors
+/// Every problem, in the order of the files and lines; at least one.
+pub(super) fn scenario(text: &str, source: Source<'_>) -> Result<Scenario, Vec<ScenarioError>> {
+    let (mut problems, mut missing) = (Vec::new(), Vec::new());
+    let scenario = read(text, source, &mut problems, &mut missing).map_err(|error| problems.push(error));
+    problems.sort_by(|one, other| (&one.file, one.place).cmp(&(&other.file, other.place)));
+    // Last of the file, as they are nowhere in it; and what is wrong may be a misspelt one of them.
+    let end = problems.partition_point(|problem| problem.file.is_none());
+    problems.splice(end..end, missing);
+    match scenario {
+        Ok(scenario) if problems.is_empty() => Ok(scenario),
+        _ => Err(problems),
+    }
+}
+
+/// Reads what is well-formed, and notes the other problems. The error is one that leaves nothing to go on with.
+fn read(
+    text: &str,
+    source: Source<'_>,
+    problems: &mut Vec<ScenarioError>,
+    missing: &mut Vec<ScenarioError>,
+) -> Result<Scenario> {
     let root = Node::parse(text)?;
-    let top = Keys::of(&root, SCENARIO, "a scenario")?;
+    let top = Keys::noting(&root, SCENARIO, "a scenario", problems)?;
     let mut variables = Values::new();
-    for (place, name, value) in named(top.get("variables"))? {
+    for (place, name, value) in noted(named(top.get("variables")), problems) {
         if OWN.contains(&name) || !is_name(name) {
             let hint = "letters, digits and _, but not host, vm or uuid, which are properties of every VM";
-            return Err(
-                ScenarioError::at(place, format!("a variable cannot be named {name:?}")).with_hint(hint)
-            );
+            let error = ScenarioError::at(place, format!("a variable cannot be named {name:?}"));
+            problems.push(error.with_hint(hint));
         }
-        variables.insert(name.to_owned(), scalar(value)?);
+        // Texts that use it have no other problem.
+        variables.insert(name.to_owned(), noted(scalar(value), problems));
     }
     let own = OWN.into_iter().map(str::to_owned);
     let mut names = Names::new(own.chain(variables.keys().cloned()));
 
     let file_only = Names::new(variables.keys().cloned());
-    let selectors = |node: Option<&Node>| {
-        let texts = node.map(texts).transpose()?.unwrap_or_default();
-        texts.into_iter().map(|node| Ok((node.place, file_only.template(node)?))).collect::<Result<Vec<_>>>()
+    let selectors = |node: &Node| {
+        texts(node)?
+            .into_iter()
+            .map(|node| Ok((node.place, file_only.template(node)?)))
+            .collect::<Result<Vec<_>>>()
     };
     let mut labels = BTreeMap::new();
-    for (_, key, value) in named(top.get("labels"))? {
-        labels.insert(key.to_owned(), (value.place, file_only.template(value)?));
+    for (_, key, value) in noted(named(top.get("labels")), problems) {
+        if let Some(template) = noted(file_only.template(value).map(Some), problems) {
+            labels.insert(key.to_owned(), (value.place, template));
+        }
     }
-    let state = match top.get("state") {
-        Some(node) => choice(node, StateFilter::NAMES)?.parse().unwrap_or(StateFilter::Any),
-        None => StateFilter::Any,
-    };
+    let state = top.get("state").map(|node| choice(node, StateFilter::NAMES)).transpose();
+    let state = noted(state, problems).and_then(|state| state.parse().ok()).unwrap_or(StateFilter::Any);
+    let mut need = |name| top.need(name).map_err(|error| missing.push(error)).ok();
+    let (name, targets, steps) = (need("name"), need("targets"), need("steps"));
+    let name = noted(name.map(scalar).transpose(), problems).unwrap_or_default();
+    let description = noted(top.get("description").map(scalar).transpose(), problems);
+    let targets = noted(targets.map(selectors).transpose(), problems).unwrap_or_default();
+    let exclude = noted(top.get("exclude").map(selectors).transpose(), problems).unwrap_or_default();
+    let evidence = noted(top.get("evidence").map(|node| evidence::read(node, &names)).transpose(), problems);
+    let isolate = noted(top.get("isolate").map(|node| isolate(node, &file_only)).transpose(), problems);
+    let mut reader = StepReader::new(&mut names, source, problems);
+    let steps = steps.map(|node| reader.steps(node)).unwrap_or_default();
+    // It is not known which steps a target completes before the teardown: a variable without a value is reported then.
+    let teardown = top.get("teardown").map(|node| reader.steps(node)).unwrap_or_default();
+    let included = reader.into_included();
+    let spec = ScenarioSpec { text: text.to_owned(), variables: BTreeMap::new(), included, files: None };
     let scenario = Scenario {
-        spec: ScenarioSpec { text: text.to_owned(), variables: BTreeMap::new(), files: None },
-        name: scalar(top.need("name")?)?,
-        description: top.get("description").map(scalar).transpose()?,
-        targets: selectors(Some(top.need("targets")?))?,
-        exclude: selectors(top.get("exclude"))?,
+        spec,
+        name,
+        description,
+        targets,
+        exclude,
         state,
         labels,
-        evidence: top.get("evidence").map(|node| evidence::read(node, &names)).transpose()?,
-        isolate: top.get("isolate").map(|node| isolate(node, &file_only)).transpose()?,
-        steps: steps(top.need("steps")?, &mut names)?,
-        // It is not known which steps a target completes before the teardown: a variable without a value is reported then.
-        teardown: top.get("teardown").map(|node| steps(node, &mut names)).transpose()?.unwrap_or_default(),
+        evidence,
+        isolate,
+        steps,
+        teardown,
         variables,
         places: None,
     };
@@ -63,79 +102,15 @@ pub(super) fn scenario(text: &str) -> Result<Scenario> {
     Ok(scenario)
 }
 
+/// What was read, or nothing and the problem noted.
+fn noted<T: Default>(read: Result<T>, problems: &mut Vec<ScenarioError>) -> T {
+    read.unwrap_or_else(|error| {
+        problems.push(error);
+        T::default()
+    })
+}
+
 /// The snapshot that VMs are taken back to.
 fn isolate(node: &Node, names: &Names) -> Result<Template> {
     names.template(Keys::of(node, ISOLATE, "isolate")?.need("snapshot")?)
-}
-
-fn steps(node: &Node, names: &mut Names) -> Result<Vec<Step>> {
-    let mut steps: Vec<Step> = Vec::new();
-    for node in list(node, "steps")? {
-        let step = read_step(node, names)?;
-        if let Action::Assert(assertion) = &step.action {
-            let judged = steps.iter_mut().rev().find(|step| !matches!(step.action, Action::Assert(_)));
-            let is_exec =
-                judged.as_ref().is_some_and(|step| matches!(step.action, Action::Do(StepOperation::Exec(_))));
-            if (assertion.exit_code.is_some() || assertion.stderr.is_some()) && !is_exec {
-                return Err(ScenarioError::at(
-                    node.place,
-                    "exit_code and stderr need an exec step directly before",
-                ));
-            }
-            match judged {
-                Some(judged) => judged.exit_is_judged |= assertion.exit_code.is_some(),
-                None if assertion.stdout.is_some() => {
-                    return Err(ScenarioError::at(node.place, "no previous step has a result to check"));
-                }
-                None => {}
-            }
-        }
-        steps.push(step);
-    }
-    Ok(steps)
-}
-
-fn read_step(node: &Node, names: &mut Names) -> Result<Step> {
-    let keys = Keys::of(node, &step::keys(), "a step")?;
-    let verbs: Vec<_> =
-        step::VERBS.iter().filter_map(|verb| Some((verb, keys.get(verb.field.name)?))).collect();
-    let (verb, what) = match verbs[..] {
-        [only] => only,
-        [] => {
-            return Err(ScenarioError::at(node.place, "a step needs an action")
-                .with_hint(format!("one of {}", step::verb_names().join(", "))));
-        }
-        [_, (second, at), ..] => {
-            let name = second.field.name;
-            let message = format!("a step has one action, and this is a second one: {name}");
-            return Err(ScenarioError::at(at.place, message).with_hint("make it a separate step"));
-        }
-    };
-    let action = (verb.read)(what, names)?;
-    let capture = match keys.get("capture") {
-        Some(node) if can_be_captured(&action) => Some(names.capture(node)?),
-        Some(node) => {
-            let message = format!("{} has no result to capture", verb.field.name);
-            return Err(ScenarioError::at(node.place, message));
-        }
-        None => None,
-    };
-    let mut step = Step {
-        name: String::new(),
-        action,
-        timeout: keys.get("timeout").map(duration).transpose()?,
-        capture,
-        exit_is_judged: false,
-        place: node.place,
-    };
-    step.name = keys.get("name").map(scalar).transpose()?.unwrap_or_else(|| step.op().to_owned());
-    Ok(step)
-}
-
-/// Whether a variable can keep what a step yields.
-fn can_be_captured(action: &Action) -> bool {
-    match action {
-        Action::Do(operation) => operation.can_be_captured(),
-        Action::Assert(_) | Action::AwaitConsole(_) => false,
-    }
 }

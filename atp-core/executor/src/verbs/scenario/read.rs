@@ -40,6 +40,22 @@ impl Names {
         Ok(template)
     }
 
+    /// Adds a variable that texts may refer to until it is [removed](Self::remove). There must be none of this name.
+    pub(super) fn add(&mut self, name: &str, place: Place) -> Result<()> {
+        if !is_name(name) || OWN.contains(&name) {
+            return Err(ScenarioError::at(place, format!("a variable cannot be named {name:?}")));
+        }
+        if !self.known.insert(name.to_owned()) {
+            let message = format!("there is a variable {name:?} already");
+            return Err(ScenarioError::at(place, message).with_hint("choose another name"));
+        }
+        Ok(())
+    }
+
+    pub(super) fn remove(&mut self, name: &str) {
+        self.known.remove(name);
+    }
+
     /// Reads the name of the variable that a step sets; texts after it may refer to it.
     pub(in crate::verbs) fn capture(&mut self, node: &Node) -> Result<String> {
         let name = scalar(node)?;
@@ -60,19 +76,32 @@ pub(in crate::verbs) struct Keys<'a> {
 
 impl<'a> Keys<'a> {
     pub(in crate::verbs) fn of(node: &'a Node, fields: &[Field], what: &'static str) -> Result<Self> {
+        let mut problems = Vec::new();
+        let keys = Self::noting(node, fields, what, &mut problems)?;
+        problems.into_iter().next().map_or(Ok(keys), Err)
+    }
+
+    /// As [`of`](Self::of), but a key that is unknown or given twice is noted and passed over.
+    pub(super) fn noting(
+        node: &'a Node,
+        fields: &[Field],
+        what: &'static str,
+        problems: &mut Vec<ScenarioError>,
+    ) -> Result<Self> {
         let Value::Map(map) = &node.value else {
             return Err(expected(node, &format!("{what} with its keys")));
         };
         let mut entries: Vec<(&str, &Node)> = Vec::new();
         for (key, value) in map {
             if !fields.iter().any(|field| field.name == key.name) {
-                return Err(ScenarioError::at(key.place, format!("{what} has no key {:?}", key.name))
-                    .with_hint(nearest(&key.name, fields.iter().map(|field| field.name))));
+                let unknown = ScenarioError::at(key.place, format!("{what} has no key {:?}", key.name));
+                problems.push(unknown.with_hint(nearest(&key.name, fields.iter().map(|field| field.name))));
+            } else if entries.iter().any(|(name, _)| *name == key.name) {
+                let twice = format!("the key {:?} is given twice", key.name);
+                problems.push(ScenarioError::at(key.place, twice));
+            } else {
+                entries.push((&key.name, value));
             }
-            if entries.iter().any(|(name, _)| *name == key.name) {
-                return Err(ScenarioError::at(key.place, format!("the key {:?} is given twice", key.name)));
-            }
-            entries.push((&key.name, value));
         }
         Ok(Keys { place: node.place, what, entries })
     }
@@ -84,6 +113,11 @@ impl<'a> Keys<'a> {
     /// The value of a key.
     pub(in crate::verbs) fn get(&self, name: &str) -> Option<&'a Node> {
         self.entries.iter().find(|(key, _)| *key == name).map(|(_, node)| *node)
+    }
+
+    /// The place of the value of a key that is none of these.
+    pub(super) fn other_than(&self, names: &[&str]) -> Option<Place> {
+        self.entries.iter().find(|(key, _)| !names.contains(key)).map(|(_, node)| node.place)
     }
 
     /// The value of a required key.

@@ -91,6 +91,11 @@ pub(super) fn undone(reverted: Completion) -> Completion {
     Completion { status, effect: Effect::Unknown, error: Some(error), ..reverted }
 }
 
+/// Whether a step has failed; one whose condition does not hold has not.
+pub(super) fn has_failed(step: &StepReport) -> bool {
+    !step.status.is_success() && step.status != Status::Skipped
+}
+
 /// The effect of two parts of the work together.
 pub(super) fn worst(one: Effect, other: Effect) -> Effect {
     match (one, other) {
@@ -105,7 +110,7 @@ pub(super) fn completion(report: ScenarioReport, is_stopped: bool) -> Completion
     let steps = report.steps.iter().chain(&report.teardown);
     let effect = steps.map(|step| step.effect).fold(Effect::None, worst);
     let failure = |steps: &[StepReport], part: &str| {
-        let (number, step) = (1..).zip(steps).find(|(_, step)| !step.status.is_success())?;
+        let (number, step) = (1..).zip(steps).find(|(_, step)| has_failed(step))?;
         let error =
             step.error.clone().unwrap_or_else(|| OutcomeError::new(ErrorKind::StepFailed, "it failed"));
         let message = format!("{part} {number} ({}): {}", step.name, error.message);

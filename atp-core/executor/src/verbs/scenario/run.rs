@@ -3,16 +3,18 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use atp_api::{
-    Data, ExecReport, ExecSpec, Isolation, OutcomeError, RevertSpec, ScenarioReport, Status, StepReport,
-    millis,
+    Data, ExecReport, ExecSpec, Isolation, OutcomeError, RevertSpec, ScenarioReport, ScreenshotLimits,
+    Status, StepReport, millis,
 };
-use atp_protocol::{LibvirtCarrier, exec};
+use atp_protocol::{LibvirtCarrier, ProtocolError, exec, screenshot};
 use atp_transport::domain::{DomainInfo, DomainState};
 use atp_transport::{Effect, ErrorKind, HostId};
 use regex::Regex;
 use serde_json::Value;
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -23,10 +25,12 @@ use super::console::ConsoleWatch;
 use super::evidence;
 use super::places::FilePlaces;
 use super::report::{
-    after_revert, completion, not_begun, partial, partial_in_revert, partial_in_teardown, undone, worst,
+    after_revert, completion, has_failed, not_begun, partial, partial_in_revert, partial_in_teardown, undone,
+    worst,
 };
+use super::screen::{ScreenAssertion, read_image};
 use super::step::{Action, Step};
-use super::template::{Values, fill};
+use super::template::{Values, fill, fill_path, no_value};
 use crate::verbs::completion::Completion;
 use crate::verbs::facts::is_reached;
 use crate::verbs::job::Job;
@@ -70,25 +74,26 @@ pub(in crate::verbs) fn perform<'a>(
             touched(&mut report);
             attempt.if_cut_off(partial(&report, step));
             let done = progress.step(step).await;
-            let is_success = done.status.is_success();
+            let has_failed = has_failed(&done);
             report.steps.push(done);
-            if !is_success {
+            if has_failed {
                 break;
             }
         }
-        let has_failed = report.steps.last().is_some_and(|step| !step.status.is_success());
+        let has_failed = report.steps.last().is_some_and(has_failed);
         if let Some(evidence) = &scenario.evidence
             && (has_failed || evidence.always)
         {
             // Its commands may change the VM.
             touched(&mut report);
-            let values = (&progress.values, progress.own);
+            let values = (&progress.values, &progress.own, progress.places);
             let console = progress.console.as_ref();
             let (collected, sent) = evidence::collect(evidence, &progress.job, domain, console, values).await;
             report.evidence = Some(Box::new(collected));
             effect = worst(effect, sent);
         }
         progress.last = None;
+        progress.is_last_skipped = false;
         progress.is_teardown = true;
         for step in scenario.teardown() {
             touched(&mut report);
@@ -150,13 +155,15 @@ struct StepRunner<'a> {
     domain: &'a DomainInfo,
     values: Values,
     /// The values of the file.
-    own: &'a Values,
+    own: Values,
     /// Where files are, if not where the steps say.
     places: Option<&'a FilePlaces>,
     /// The VM's console, if a step or the evidence needs it.
     console: Option<ConsoleWatch>,
     /// What the last step yielded that was no assert.
     last: Option<Data>,
+    /// Whether that step was skipped, so that there is nothing to check.
+    is_last_skipped: bool,
     /// Whether it is in the teardown, which is carried out also when the run was asked to stop.
     is_teardown: bool,
 }
@@ -166,8 +173,17 @@ impl<'a> StepRunner<'a> {
         let values = scenario.values(&job.target.host, &domain.name, &domain.uuid.to_string());
         let job = Job { is_step: true, ..job.clone() };
         let places = scenario.places.as_ref();
-        let own = &scenario.variables;
-        StepRunner { job, domain, values, own, places, console: None, last: None, is_teardown: false }
+        StepRunner {
+            job,
+            domain,
+            values,
+            own: scenario.variables.clone(),
+            places,
+            console: None,
+            last: None,
+            is_last_skipped: false,
+            is_teardown: false,
+        }
     }
 
     /// The report before anything was done.
@@ -197,41 +213,100 @@ impl<'a> StepRunner<'a> {
         completion
     }
 
+    /// Carries out a step with the variables that only it has, unless a condition of it does not hold.
     async fn step(&mut self, step: &Step) -> StepReport {
         let started = Instant::now();
-        let deadline = self.job.deadline().min(started + step.budget(self.job.policy.timeout));
+        let bound = step.bind(&mut self.values, &mut self.own);
+        let is_skipped = match &step.action {
+            Action::Assert(assertion) if self.is_last_skipped && assertion.looks_back() => true,
+            _ => !step.when.iter().all(|when| when.holds(&self.values)),
+        };
+        let report = match bound {
+            _ if is_skipped => {
+                self.is_last_skipped |= !matches!(step.action, Action::Assert(_));
+                skipped(step)
+            }
+            Ok(()) => self.carry_out(step, started).await,
+            Err(name) => report_of(step, unfit(no_value(&name)), 0, started),
+        };
+        for (name, _) in &step.bindings {
+            self.values.remove(name);
+            self.own.remove(name);
+        }
+        report
+    }
+
+    /// Carries out a step, and repeats it as it says. What is known to have ended is repeated whatever it has done; what may still go
+    /// on in the VM is not.
+    async fn carry_out(&mut self, step: &Step, started: Instant) -> StepReport {
+        let mut repetitions = step.retry.map_or(0, |retry| retry.times);
+        let pause = step.retry.map_or(Duration::ZERO, |retry| retry.every);
+        let (mut effect, mut attempts) = (Effect::None, 0);
+        loop {
+            let (completion, made) = self.once(step).await;
+            attempts += made;
+            effect = worst(effect, completion.effect);
+            let completion = Completion { effect, ..completion };
+            let is_over = repetitions == 0
+                || completion.status.is_success()
+                || completion.effect == Effect::Unknown
+                || completion.status == Status::Cancelled
+                || Instant::now() + pause >= self.job.deadline();
+            if is_over || !self.pauses(pause).await {
+                return self.ended(step, completion, attempts, started).await;
+            }
+            repetitions -= 1;
+        }
+    }
+
+    /// Waits before a repetition. Returns whether it was not asked to stop.
+    async fn pauses(&self, pause: Duration) -> bool {
+        tokio::select! {
+            biased;
+            () = self.job.attempt.stop_requested(), if !self.is_teardown => false,
+            () = sleep(pause) => true,
+        }
+    }
+
+    /// Carries out a step once, in its own time. Returns the number of attempts that it took.
+    async fn once(&mut self, step: &Step) -> (Completion, u32) {
+        let time = step.timeout.unwrap_or(self.job.policy.timeout);
+        let deadline = self.job.deadline().min(Instant::now() + time);
         let (completion, attempts) = match &step.action {
-            Action::Do(operation) => match operation.fill(&self.values, self.own, self.places).await {
+            Action::Do(operation) => match operation.fill(&self.values, &self.own, self.places).await {
                 Ok(operation) => self.operate(operation, deadline).await,
                 Err(message) => (unfit(message), 0),
             },
             Action::Assert(assertion) => (self.check(assertion, deadline).await, 1),
             Action::AwaitConsole(line) => (self.await_console(line, deadline).await, 1),
         };
+        if let Some(host) = &completion.ended_on {
+            self.go_on_at(host).await;
+        }
+        (completion, attempts)
+    }
+
+    /// Keeps what a step has yielded, and reports it.
+    async fn ended(
+        &mut self,
+        step: &Step,
+        completion: Completion,
+        attempts: u32,
+        started: Instant,
+    ) -> StepReport {
         if completion.status.is_success() {
             // A VM that was started by a step can move as well.
             self.job.was_active = true;
         }
-        if let Some(host) = &completion.ended_on {
-            self.go_on_at(host).await;
-        }
         let completion = if step.exit_is_judged { leave_exit_code(completion) } else { completion };
         if !matches!(step.action, Action::Assert(_)) {
             self.last.clone_from(&completion.data);
+            self.is_last_skipped = false;
         }
         if let (Some(name), true) = (&step.capture, completion.status.is_success()) {
             self.values.insert(name.clone(), yielded(completion.data.as_ref()));
         }
-        StepReport {
-            name: step.name.clone(),
-            op: step.op().into(),
-            status: completion.status,
-            effect: completion.effect,
-            attempts,
-            duration_ms: millis(started.elapsed()),
-            data: completion.data,
-            error: completion.error,
-        }
+        report_of(step, completion, attempts, started)
     }
 
     /// Carries out an operation, and repeats it if that is allowed.
@@ -301,6 +376,12 @@ impl<'a> StepRunner<'a> {
                 Err(completion) => return *completion,
             }
         }
+        if let Some(screen) = &assertion.screen {
+            match self.screen_differences(screen, deadline).await {
+                Ok(differences) => found.extend(differences),
+                Err(completion) => return *completion,
+            }
+        }
         match found {
             differences if differences.is_empty() => Completion::ok(Effect::None, None),
             differences => {
@@ -360,6 +441,27 @@ impl<'a> StepRunner<'a> {
         })
     }
 
+    /// Returns how the VM's screen differs from a reference. The error is how the step ends if they cannot be compared.
+    async fn screen_differences(
+        &self,
+        expected: &ScreenAssertion,
+        deadline: Instant,
+    ) -> Result<Vec<String>, Box<Completion>> {
+        let unfit = |reason| Box::new(unfit(reason));
+        let path = fill_path(&expected.image, &self.values, &self.own).map_err(unfit)?;
+        let path = self.places.map_or(Ok(path.clone()), |places| places.source(&path)).map_err(unfit)?;
+        let job = Job { attempt: self.job.attempt.part(deadline), ..self.job.clone() };
+        let uuid = self.domain.uuid;
+        let taken = job.manager.execute_on_host_with(job.host(), job.options(), |connection| async move {
+            screenshot::take(&connection, uuid, 0, ScreenshotLimits::default(), deadline).await
+        });
+        let screen = taken.await.map_err(|error: ProtocolError| Box::new(job.failure(&error)))?.png;
+        let expected = expected.clone();
+        // Millions of pixels take a while.
+        let compared = spawn_blocking(move || expected.differences(&read_image(&path)?, &screen)).await;
+        compared.unwrap_or_else(|error| Err(error.to_string())).map_err(unfit)
+    }
+
     /// Returns the VM's state now, where it is.
     async fn state(&mut self, deadline: Instant) -> Result<DomainState, OutcomeError> {
         let uuid = self.domain.uuid;
@@ -382,6 +484,25 @@ impl<'a> StepRunner<'a> {
             return now.map(|now| now.state).map_err(|error| OutcomeError::from(&error));
         }
     }
+}
+
+fn report_of(step: &Step, completion: Completion, attempts: u32, started: Instant) -> StepReport {
+    StepReport {
+        name: step.name.clone(),
+        op: step.op().into(),
+        status: completion.status,
+        effect: completion.effect,
+        attempts,
+        duration_ms: millis(started.elapsed()),
+        data: completion.data,
+        error: completion.error,
+    }
+}
+
+/// The report of a step of which a condition does not hold.
+fn skipped(step: &Step) -> StepReport {
+    let completion = Completion { status: Status::Skipped, ..Completion::ok(Effect::None, None) };
+    report_of(step, completion, 0, Instant::now())
 }
 
 /// The completion of a step that cannot be carried out, as something in it has no value or a wrong one.

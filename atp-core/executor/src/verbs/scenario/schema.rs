@@ -48,6 +48,10 @@ fn shape(shape: &Shape) -> Value {
         }
         Shape::Texts => json!({"anyOf": [text, {"type": "array", "items": text, "minItems": 1}]}),
         Shape::Named => json!({"type": "object", "additionalProperties": text}),
+        Shape::Lists => {
+            let values = json!({"type": "array", "items": text, "minItems": 1});
+            json!({"type": "object", "additionalProperties": values, "minProperties": 1, "maxProperties": 1})
+        }
         Shape::Choice(words) => json!({"enum": words}),
         Shape::Choices(words) => json!({"type": "array", "items": {"enum": words}, "minItems": 1}),
         Shape::Map(fields) => object(fields),

@@ -5,8 +5,10 @@ use std::time::Duration;
 use atp_api::LifecycleSpec;
 
 use super::assertion::{self, Assertion, Matcher};
+use super::control::{Retry, When};
 use super::error::Place;
 use super::fields::{self, Field};
+use super::include;
 use super::node::Node;
 use super::places::FilePlaces;
 use super::read::{Names, Result};
@@ -31,11 +33,20 @@ pub struct Step {
     pub timeout: Option<Duration>,
     /// The variable that keeps what it yields.
     pub capture: Option<String>,
+    /// The conditions without which it is skipped.
+    pub when: Vec<When>,
+    /// How it is repeated if it fails.
+    pub retry: Option<Retry>,
+    /// The variables that only it has: those of `for_each`, and of the includes that it is in. One may refer to those before it.
+    pub bindings: Bindings,
     /// Whether the next step checks the exit code of its process.
     pub exit_is_judged: bool,
     /// Its position in the file.
     pub place: Place,
 }
+
+/// Variables with their values.
+pub(super) type Bindings = Vec<(String, Template)>;
 
 /// What a step does.
 #[derive(Debug, Clone, PartialEq)]
@@ -116,7 +127,26 @@ impl Step {
 
     /// The time for it, when a step without one may take `timeout`.
     pub(super) fn budget(&self, timeout: Duration) -> Duration {
-        self.timeout.unwrap_or(timeout)
+        let attempt = self.timeout.unwrap_or(timeout);
+        self.retry.map_or(attempt, |retry| retry.budget(attempt))
+    }
+
+    /// Gives the variables that only it has their values. One that is made of the file's own values is such a value too. The
+    /// error is the name of a variable without a value.
+    pub(super) fn bind(&self, values: &mut Values, own: &mut Values) -> std::result::Result<(), String> {
+        let mut missing = None;
+        for (name, template) in &self.bindings {
+            if let Ok(value) = template.fill(own) {
+                own.insert(name.clone(), value.clone());
+                values.insert(name.clone(), value);
+            } else {
+                match template.fill(values) {
+                    Ok(value) => drop(values.insert(name.clone(), value)),
+                    Err(name) => missing = missing.or(Some(name)),
+                }
+            }
+        }
+        missing.map_or(Ok(()), Err)
     }
 }
 
@@ -168,12 +198,13 @@ impl From<StepOperation> for Action {
 
 /// The keys of a step: those that go with any verb, and the verbs.
 pub(super) fn keys() -> Vec<Field> {
-    fields::STEP.iter().copied().chain(VERBS.iter().map(|verb| verb.field)).collect()
+    let verbs = VERBS.iter().map(|verb| verb.field);
+    fields::STEP.iter().copied().chain(verbs).chain([include::STEP]).collect()
 }
 
-/// The names of the verbs.
+/// The names of the verbs, and of what stands for steps.
 pub(super) fn verb_names() -> Vec<&'static str> {
-    VERBS.iter().map(|verb| verb.field.name).collect()
+    VERBS.iter().map(|verb| verb.field.name).chain([include::STEP.name]).collect()
 }
 
 impl StepOperation {

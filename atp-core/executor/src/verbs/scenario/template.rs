@@ -131,7 +131,12 @@ pub(in crate::verbs) fn fill_path(
 
 /// The text with values in it. The error says which variable has none.
 pub(in crate::verbs) fn fill(template: &Template, values: &Values) -> Result<String, String> {
-    template.fill(values).map_err(|name| format!("the variable {name:?} has no value: no step captured it"))
+    template.fill(values).map_err(|name| no_value(&name))
+}
+
+/// What is said of a variable without a value.
+pub(super) fn no_value(name: &str) -> String {
+    format!("the variable {name:?} has no value: no step captured it")
 }
 
 #[cfg(test)]
