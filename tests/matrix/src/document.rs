@@ -22,7 +22,8 @@ testbed's cache. CI runs all other tests on the libvirt of Debian 12, and a part
 const VERB_HEAD: &str = "
 ## Verbs
 
-Over tcp. `ok`: with both engines.
+Over tcp. `ok`: with both engines. A kind of error in its place: the verb is refused before anything is done, as the daemon does
+not offer what it needs.
 
 ";
 
@@ -55,7 +56,8 @@ pub(crate) fn document(reports: &[Report]) -> String {
         let _ = writeln!(page, "| `{}` | {} | {} |", verb.name, verb.shows, cells.join(" | "));
     }
     let without = WITHOUT_DAEMON.map(|name| format!("`{name}`")).join(", ");
-    let _ = writeln!(page, "\nThese connect to nothing: {without}.");
+    let _ =
+        writeln!(page, "\nThese connect to no daemon: {without}. `serve` offers the verbs through an API.");
     page.push_str(WAY_HEAD);
     let _ = writeln!(page, "| way | engine | {} |", names.join(" | "));
     let _ = writeln!(page, "|---|---|{}", "---|".repeat(names.len()));

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use atp_testbed::{Host, Libvirt};
 
 use crate::call::Atp;
-use crate::verbs::{self, VERBS, Verb};
+use crate::verbs::{self, OK, VERBS};
 use crate::ways::{Site, Way};
 
 /// The engines, in the order of the cells.
@@ -69,7 +69,7 @@ impl Report {
         });
         for verb in VERBS.iter().filter(|verb| scope.has(verb.name, verb.in_smoke)) {
             let cells =
-                calls.each_ref().map(|atp| report.told(verb.name, atp.engine, tried(verb, atp, folder)));
+                calls.each_ref().map(|atp| report.told(verb.name, atp.engine, (verb.check)(atp, folder)));
             report.verbs.push((verb.name, cells));
         }
         for asks in [false, true] {
@@ -123,10 +123,6 @@ fn cells_of<'a, T: PartialEq>(rows: &'a [(T, [Cell; 2])], row: &T) -> &'a [Cell;
     rows.iter().find(|(name, _)| name == row).map_or_else(|| &*UNTRIED, |(_, cells)| cells)
 }
 
-fn tried(verb: &Verb, atp: &Atp, folder: &Path) -> Result<String> {
-    (verb.check)(atp, folder).map(|()| "ok".to_owned())
-}
-
 /// One listing, one command and one copy over a way.
 fn gone(way: Way, atp: &Atp, folder: &Path) -> Result<String> {
     match way {
@@ -145,7 +141,7 @@ fn gone(way: Way, atp: &Atp, folder: &Path) -> Result<String> {
             verbs::list(atp, folder)?;
             verbs::exec(atp, folder)?;
             verbs::copy(atp, folder)?;
-            Ok("ok".to_owned())
+            Ok(OK.to_owned())
         }
     }
 }

@@ -22,7 +22,7 @@ chmod 755 "$root/usr/sbin/policy-rc.d"
 mount -t proc proc "$root/proc"
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C
 chroot "$root" apt-get --quiet --quiet --yes --no-install-recommends install \
-	libsasl2-modules libvirt-daemon libvirt-daemon-driver-qemu qemu-system-x86
+	libsasl2-modules libvirt-daemon libvirt-daemon-driver-qemu qemu-system-x86 qemu-utils
 umount "$root/proc"
 
 chroot "$root" apt-get clean
