@@ -236,7 +236,7 @@ fn on_terminal(atp: &Atp, arguments: &[&str], words: &[&str], keys: &[u8]) -> Re
     let mut shown = Reading::of(stdout);
     let ended = shown.until(words).and_then(|()| Ok(stdin.write_all(keys)?)).and_then(|()| {
         // What is not read keeps it from ending.
-        shown.to_end()?;
+        shown.read_on()?;
         let status = running.wait()?;
         ensure!(status.success(), "it ended with {status}");
         Ok(())
@@ -323,7 +323,7 @@ impl Reading {
         Ok(())
     }
 
-    fn to_end(&mut self) -> Result<()> {
+    fn read_on(&mut self) -> Result<()> {
         while self.more()? {}
         Ok(())
     }
