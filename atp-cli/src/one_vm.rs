@@ -1,11 +1,12 @@
 //! Exactly one VM, for verbs that connect a terminal or a pipe to it.
 
-use atp_executor::{Executor, Operation, Selection, Selector, Target};
+use atp_executor::{Executor, Operation, OutcomeError, Selection, Selector, Target};
 use atp_transport::domain::DomainInfo;
 use atp_transport::{HostId, TransportManager};
 
 use crate::args::GlobalArgs;
 use crate::context::Context;
+use crate::exit::TARGETS_FAILED;
 use crate::inventory;
 use crate::problem::{Failure, Problem};
 use crate::signals::Interrupts;
@@ -55,6 +56,15 @@ impl OneVm {
             }
         }
     }
+}
+
+/// Reports that the VM's console or channel could not be opened. Returns the exit code.
+pub(crate) fn not_opened(what: &str, vm: &str, error: &OutcomeError, context: &Context) -> u8 {
+    let Problem { message, mut causes, hint } = Problem::from(error);
+    causes.insert(0, message);
+    let message = format!("{what} of {vm} cannot be opened");
+    context.console.problem(&Problem { message, causes, hint });
+    TARGETS_FAILED
 }
 
 /// Refuses options of runs over targets, which would have no effect.

@@ -66,7 +66,7 @@ pub(crate) fn hint(hint: &Hint) -> String {
             "send less input: it is sent inside the command, and encoding makes it a third longer; copy larger input to a file in the guest (`atp cp`), and read it from there"
         }
         Some("check-program") => {
-            "check in the guest what the reason names: the program, its path and its execute permission; the folders of --cwd and --spool must exist"
+            "check in the guest what the reason names: the program, its path and its execute permission; the folders of --cwd and --spool must exist; after -- the program and each argument are words of their own, and a line for a shell, with pipes or built-in commands such as cd, needs --shell"
         }
         Some("no-shell") => {
             "on Windows name paths with their drive letter (`atp cp file 'VM:C:\\dir'`, `--cwd 'C:\\dir'`), and programs of its own; a guest without any shell can only run programs directly, without --shell, --cwd and --spool"

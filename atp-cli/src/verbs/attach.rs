@@ -64,8 +64,16 @@ impl Verb for AttachArgs {
         let opening =
             manager.open_console(host.as_str(), domain.uuid, self.device.as_deref(), &options, deadline);
         let console = tokio::select! {
-            opened = opening => opened.map_err(|error| Problem::from(&OutcomeError::from(&error)))?,
+            opened = opening => opened,
             signal = interrupts.first() => return Err(Failure::Interrupted(signal)),
+        };
+        let console = match console {
+            Ok(console) => console,
+            Err(error) => {
+                let vm = format!("{host}/{}", domain.name);
+                inventory::close(&manager, CLOSE_TIMEOUT).await;
+                return Ok(one_vm::not_opened("the console", &vm, &OutcomeError::from(&error), context));
+            }
         };
         context.console.note(&format!("attached to {host}/{}; Ctrl-] ends this", domain.name));
         let ended = {

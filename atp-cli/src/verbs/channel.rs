@@ -59,8 +59,21 @@ impl Verb for ChannelArgs {
         let deadline = Instant::now() + context.settings.policy.timeout;
         let opening = manager.open_channel(host.as_str(), domain.uuid, &self.name, &options, deadline);
         let channel = tokio::select! {
-            opened = opening => opened.map_err(|error| Problem::from(&OutcomeError::from(&error)))?,
+            opened = opening => opened,
             signal = interrupts.first() => return Err(Failure::Interrupted(signal)),
+        };
+        let channel = match channel {
+            Ok(channel) => channel,
+            Err(error) => {
+                let vm = format!("{host}/{}", domain.name);
+                inventory::close(&manager, CLOSE_TIMEOUT).await;
+                return Ok(one_vm::not_opened(
+                    &format!("the channel {}", self.name),
+                    &vm,
+                    &OutcomeError::from(&error),
+                    context,
+                ));
+            }
         };
         let ended = tokio::select! {
             ended = pipe::run(channel, None, Some(self.idle)) => ended,

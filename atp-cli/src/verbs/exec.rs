@@ -107,7 +107,11 @@ fn read_input(path: &Path) -> Result<Vec<u8>, Problem> {
     } else {
         std::fs::read(path)
     };
-    read.map_err(|error| Problem::new(format!("--stdin {}: cannot be read", path.display())).because(&error))
+    read.map_err(|error| {
+        Problem::new(format!("--stdin {}: cannot be read", path.display()))
+            .because(&error)
+            .hint("check the path and its permissions")
+    })
 }
 
 fn parse_folder(text: &str) -> Result<String, String> {

@@ -133,7 +133,7 @@ impl Verb for ReserveArgs {
         let wanted = usize::try_from(self.count).unwrap_or(usize::MAX);
         if candidates.len() < wanted {
             let found = candidates.len();
-            let problem = Problem::new(format!("{wanted} VMs are wanted, and {found} are selected"));
+            let problem = Problem::new(format!("too few VMs are selected: {found}, and --count is {wanted}"));
             context.console.problem(&problem.hint("`atp vm list SEL` shows which are selected"));
             return Ok(TARGETS_FAILED);
         }
@@ -142,14 +142,14 @@ impl Verb for ReserveArgs {
         // Since when another process has had the lock.
         let mut locked_since = Instant::now();
         loop {
-            let (file, candidates) = (file.clone(), candidates.clone());
+            let (file, asked) = (file.clone(), candidates.clone());
             let (owner, time) = (self.place.owner.clone(), self.time);
             let lock_until = locked_since + LOCK_TIMEOUT;
             let lock_until = give_up.map_or(lock_until, |end| end.min(lock_until));
             // The lock is waited for in short parts: what has it may reserve, and that must not happen after an interrupt.
             let trying = blocking(move || {
                 let part_until = lock_until.min(Instant::now() + PAUSE);
-                match file.reserve(&candidates, wanted, &owner, time, part_until) {
+                match file.reserve(&asked, wanted, &owner, time, part_until) {
                     Err(ReservationError::Locked { .. }) if Instant::now() < lock_until => Ok(None),
                     Err(ReservationError::Locked { path, .. }) => {
                         Err(ReservationError::Locked { path, waited: locked_since.elapsed() })
@@ -166,9 +166,16 @@ impl Verb for ReserveArgs {
                 },
             };
             if self.wait.is_none() || give_up.is_some_and(|end| Instant::now() >= end) {
-                let problem =
-                    Problem::new(format!("{wanted} VMs are wanted, and {free} of the selected are free"));
-                context.console.problem(&problem.hint("--wait waits until enough are free"));
+                let selected = candidates.len();
+                let problem = Problem::new(format!(
+                    "too few VMs are free: {free} of the {selected} selected, and --count is {wanted}"
+                ));
+                let hint = if self.wait.is_none() {
+                    "--wait waits until enough are free"
+                } else {
+                    "allow more time with --wait, or select more VMs"
+                };
+                context.console.problem(&problem.hint(hint));
                 return Ok(TARGETS_FAILED);
             }
             tokio::select! {
@@ -189,6 +196,7 @@ impl Verb for ReleaseArgs {
         let selection = if is_all { Selection::all() } else { Selection::of(self.selectors) };
         let hosts = context.settings.hosts.clone();
         let (file, owner) = (Reservations::at(&self.place.file), self.place.owner);
+        let is_new = !self.place.file.exists();
         let released = blocking(move || {
             let chooses = |one: &Reservation| {
                 // A host that is no longer in the settings has its id.
@@ -199,7 +207,10 @@ impl Verb for ReleaseArgs {
             file.release(&owner, chooses, Instant::now() + LOCK_TIMEOUT)
         });
         let released = released.await?;
-        if released.is_empty() {
+        if is_new {
+            let path = self.place.file.display();
+            context.console.warning(&format!("nothing was released: there was no file {path}"));
+        } else if released.is_empty() {
             context.console.warning("nothing was released: the owner has none of these VMs");
         }
         Ok(show(&released, context))

@@ -46,12 +46,18 @@ impl Bed {
 #[test]
 fn a_vm_is_one_jobs_until_it_is_released() {
     let bed = Bed::new(3);
+    bed.run("a", &["release"]).exits(0).says(&["nothing was released: there was no file", &bed.file]);
     let first = bed.run("a", &["reserve", "*", "--count", "2", "--for", "1h"]).exits(0).outcomes();
     assert_eq!((first.len(), &first[0]["owner"]), (2, &"a".into()));
     bed.run("b", &["reserve", "*", "--count", "2", "--for", "1h"])
         .exits(1)
-        .says(&["2 VMs are wanted, and 1"]);
-    bed.run("b", &["reserve", "*", "--count", "4", "--for", "1h"]).exits(1).says(&["and 3 are selected"]);
+        .says(&["too few VMs are free: 1 of the 3 selected, and --count is 2", "--wait waits"]);
+    bed.run("b", &["reserve", "*", "--count", "2", "--for", "1h", "--wait=100ms"])
+        .exits(1)
+        .says(&["allow more time with --wait"]);
+    bed.run("b", &["reserve", "*", "--count", "4", "--for", "1h"])
+        .exits(1)
+        .says(&["selected: 3, and --count is 4"]);
     bed.run("b", &["release"]).exits(0).says(&["nothing was released"]);
     let name = first[0]["vm"].as_str().unwrap();
     let released = bed.run("a", &["release", name]).exits(0).outcomes();

@@ -44,7 +44,18 @@ fn tokens_are_added_listed_and_removed_while_the_service_runs() {
     assert_eq!((&session["name"], &session["role"]), (&"ci".into(), &"operator".into()));
     let listed = bed.atp(&["serve", "token", "list"]).output().unwrap();
     let listed = String::from_utf8(listed.stdout).unwrap();
-    assert!(listed.contains("ci  operator  h1/  exec,vm-info") && !listed.contains(&token[4..]), "{listed}");
+    assert!(
+        listed.starts_with("NAME")
+            && listed.contains("operator  h1/  exec,vm-info")
+            && !listed.contains(&token[4..]),
+        "{listed}"
+    );
+    let csv = bed.atp(&["-o", "csv", "serve", "token", "list"]).output().unwrap();
+    let csv = String::from_utf8(csv.stdout).unwrap();
+    assert!(csv.contains("ci,operator,h1/,\"exec,vm-info\","), "{csv}");
+    let json = bed.atp(&["-o", "json", "serve", "token", "list"]).output().unwrap();
+    let json: Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(json[0]["name"], "ci");
     let wrong =
         bed.atp(&["serve", "token", "add", "x", "--role", "viewer", "--verbs", "dance"]).output().unwrap();
     assert_eq!(wrong.status.code(), Some(2));

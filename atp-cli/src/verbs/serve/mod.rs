@@ -62,7 +62,7 @@ enum ServeCommand {
 
 #[derive(Debug, Subcommand)]
 enum TokenCommand {
-    /// Make a token and print it; it is shown this once
+    /// Make a token and print it; it is shown only this once
     #[command(after_help = ADD_EXAMPLES)]
     Add(AddArgs),
     /// List the tokens: names, roles, VMs and verbs

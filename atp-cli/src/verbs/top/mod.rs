@@ -69,7 +69,7 @@ impl Verb for TopArgs {
 
     async fn run(self, context: &Context) -> Result<u8, Failure> {
         if !io::stdin().is_terminal() || !io::stdout().is_terminal() {
-            let problem = Problem::new("`atp top` needs a terminal: stdin or stdout is none");
+            let problem = Problem::new("`atp top` needs a terminal for its input and its output");
             return Err(problem.hint("`atp stats --count 0` measures until it is stopped").into());
         }
         if context.verbosity > 0 && io::stderr().is_terminal() {
