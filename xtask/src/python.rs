@@ -50,19 +50,8 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
 
-    cargo::build(&["atp-fleet"])?;
-    // As `cargo xtask dist --check` builds it.
-    let mut atp = cargo::cargo();
-    atp.args([
-        "build",
-        "--quiet",
-        "--package",
-        "atp-cli",
-        "--no-default-features",
-        "--features",
-        "native,serve",
-    ]);
-    succeed(&mut atp)?;
+    // With the features that all other tests have: with others it would be built once more, and replace theirs.
+    cargo::build(&["atp-fleet", "atp-cli"])?;
     let tests = folder.join("tests");
     empty(&tests)?;
     environment(&tests)?;

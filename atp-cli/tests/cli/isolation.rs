@@ -124,7 +124,7 @@ fn a_vm_without_the_snapshot_fails_before_its_first_step() {
 fn what_is_done_besides_the_steps_is_an_effect() {
     let bed = Bed::new();
     // The steps only look; the VM was taken back to its snapshot.
-    let looks = bed.scenario("{wait: agent}, {assert: {state: paused}}", "");
+    let looks = bed.scenario("{wait: agent}, {assert: {state: paused}}", "{wait: agent}");
     let folder = bed.home.path("evidence").display().to_string();
     let text = format!(
         "name: s\ntargets: '*'\nsteps: [{{wait: agent}}, {{assert: {{state: paused}}}}]\n\

@@ -4,14 +4,14 @@ use std::mem;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::sync::Arc;
 
-use atp_api::OutcomeError;
+use atp_api::Effect;
 use parking_lot::Mutex;
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::{read, write};
 
-use crate::error;
+use crate::error::{self, Failure};
 use crate::outcomes::{Outcomes, Taken};
 
 /// Answers for one event loop, and a descriptor that is readable while there are any. The runtime's threads put answers here; the
@@ -21,7 +21,7 @@ pub(crate) struct Bridge(Arc<Shared>);
 
 struct Shared {
     descriptor: OwnedFd,
-    answers: Mutex<Vec<(u64, Result<Answer, OutcomeError>)>>,
+    answers: Mutex<Vec<(u64, Result<Answer, Failure>)>>,
 }
 
 /// What can be waited for.
@@ -34,13 +34,15 @@ pub(crate) enum Answer {
 pub(crate) struct Promise {
     shared: Arc<Shared>,
     id: u64,
+    /// What may have happened by then.
+    effect: Effect,
     is_kept: bool,
 }
 
 impl Bridge {
-    /// Owes the event loop an answer under this id.
-    pub(crate) fn promise(&self, id: u64) -> Promise {
-        Promise { shared: self.0.clone(), id, is_kept: false }
+    /// Owes the event loop an answer under this id. If there is none, this may have happened.
+    pub(crate) fn promise(&self, id: u64, effect: Effect) -> Promise {
+        Promise { shared: self.0.clone(), id, effect, is_kept: false }
     }
 }
 
@@ -68,7 +70,7 @@ impl Bridge {
             let object = match answer {
                 Ok(Answer::Outcomes(taken)) => Py::new(py, Outcomes::from(taken))?.into_any(),
                 Ok(Answer::Texts(texts)) => texts.into_pyobject(py)?.unbind(),
-                Err(error) => error::exception(py, &error).into_value(py).into_any(),
+                Err(failure) => error::failed(py, &failure).into_value(py).into_any(),
             };
             Ok((id, object))
         };
@@ -78,7 +80,7 @@ impl Bridge {
 
 impl Promise {
     /// Gives the answer.
-    pub(crate) fn keep(mut self, answer: Result<Answer, OutcomeError>) {
+    pub(crate) fn keep(mut self, answer: Result<Answer, Failure>) {
         self.is_kept = true;
         self.shared.put(self.id, answer);
     }
@@ -87,13 +89,14 @@ impl Promise {
 impl Drop for Promise {
     fn drop(&mut self) {
         if !self.is_kept {
-            self.shared.put(self.id, Err(error::closed()));
+            let failure = Failure { error: error::closed(), effect: self.effect };
+            self.shared.put(self.id, Err(failure));
         }
     }
 }
 
 impl Shared {
-    fn put(&self, id: u64, answer: Result<Answer, OutcomeError>) {
+    fn put(&self, id: u64, answer: Result<Answer, Failure>) {
         let mut answers = self.answers.lock();
         answers.push((id, answer));
         if answers.len() == 1 {

@@ -4,19 +4,60 @@ use atp_api::{Effect, ErrorKind, Hint, OutcomeError};
 use atp_client::ClientError;
 use atp_executor::{PlanError, SelectorError};
 use atp_settings::ConfigError;
+use parking_lot::Mutex;
 use pyo3::prelude::*;
+
+/// Why a call has no result, and whether anything may have happened to a target.
+#[derive(Debug, Clone)]
+pub(crate) struct Failure {
+    pub(crate) error: OutcomeError,
+    pub(crate) effect: Effect,
+}
+
+impl From<OutcomeError> for Failure {
+    /// Of an error before anything was done, or of a look.
+    fn from(error: OutcomeError) -> Self {
+        Failure { error, effect: Effect::None }
+    }
+}
 
 /// The exception for an error of which nothing was done.
 pub(crate) fn exception(py: Python<'_>, error: &OutcomeError) -> PyErr {
+    raised(py, error, Effect::None)
+}
+
+/// The exception for a failure.
+pub(crate) fn failed(py: Python<'_>, failure: &Failure) -> PyErr {
+    raised(py, &failure.error, failure.effect)
+}
+
+fn raised(py: Python<'_>, error: &OutcomeError, effect: Effect) -> PyErr {
     let raise = || {
         let OutcomeError { kind, message, hint, retryable, libvirt, causes } = error;
         let kind: &'static str = kind.into();
         let hint = hint.as_ref().map(|hint| &**hint);
         let libvirt = libvirt.map(|libvirt| (libvirt.code, libvirt.domain));
-        let arguments = (kind, message, Effect::None.as_str(), *retryable, hint, causes, libvirt);
+        let arguments = (kind, message, effect.as_str(), *retryable, hint, causes, libvirt);
         py.import("atp_libvirt._errors")?.call_method1("exception", arguments)
     };
     raise().map_or_else(|error| error, PyErr::from_value)
+}
+
+/// What came before an error, which is kept for the next reader; or the error, if nothing did.
+///
+/// # Errors
+/// The error.
+pub(crate) fn until_error<T, E>(received: Vec<Result<T, E>>, failed: &Mutex<Option<E>>) -> Result<Vec<T>, E> {
+    let mut items = Vec::with_capacity(received.len());
+    for item in received {
+        match item {
+            Ok(item) => items.push(item),
+            Err(error) if items.is_empty() => return Err(error),
+            // An error is the last item.
+            Err(error) => *failed.lock() = Some(error),
+        }
+    }
+    Ok(items)
 }
 
 /// The error of a call in a process that was forked.

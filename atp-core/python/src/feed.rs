@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use atp_api::{OutcomeError, StatisticsRound, Targets};
+use atp_api::{Effect, OutcomeError, StatisticsRound, Targets};
 use atp_executor::{Executor, SampleOptions, Selection};
 use atp_transport::WatchOptions;
+use parking_lot::Mutex;
 use pyo3::prelude::*;
 use serde::Serialize;
 use tokio::runtime::Handle;
@@ -13,7 +14,7 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio_util::sync::CancellationToken;
 
 use crate::bridge::{Answer, Bridge};
-use crate::error;
+use crate::error::{self, Failure};
 use crate::forked::Forked;
 use crate::wait::wait;
 
@@ -39,6 +40,8 @@ impl Drop for Parts {
 struct Shared {
     /// One reader at a time takes items.
     items: tokio::sync::Mutex<Receiver<Item>>,
+    /// Why there are no more, after those that came before.
+    failed: Mutex<Option<OutcomeError>>,
 }
 
 /// An item, or why there are no more.
@@ -55,7 +58,7 @@ impl Feed {
         W: Future<Output = Result<(), OutcomeError>> + Send + 'static,
     {
         let (sender, receiver) = channel(AHEAD);
-        let shared = Arc::new(Shared { items: tokio::sync::Mutex::new(receiver) });
+        let shared = Arc::new(Shared { items: tokio::sync::Mutex::new(receiver), failed: Mutex::default() });
         let working = work(sender.clone());
         runtime.spawn(async move {
             if let Err(error) = working.await {
@@ -78,8 +81,11 @@ impl Feed {
     /// As `next`, for an event loop: the answer comes under this id.
     fn next_into(&self, py: Python<'_>, bridge: &Bridge, id: u64) -> PyResult<()> {
         let parts = self.0.get(py)?;
-        let (promise, shared) = (bridge.promise(id), parts.shared.clone());
-        parts.runtime.spawn(async move { promise.keep(Shared::next(&shared).await.map(Answer::Texts)) });
+        let (promise, shared) = (bridge.promise(id, Effect::None), parts.shared.clone());
+        parts.runtime.spawn(async move {
+            let next = Shared::next(&shared).await;
+            promise.keep(next.map(Answer::Texts).map_err(Failure::from));
+        });
         Ok(())
     }
 
@@ -93,8 +99,12 @@ impl Feed {
 impl Shared {
     async fn next(&self) -> Result<Vec<String>, OutcomeError> {
         let mut received = Vec::new();
-        self.items.lock().await.recv_many(&mut received, AHEAD).await;
-        received.into_iter().collect()
+        let mut items = self.items.lock().await;
+        if let Some(failed) = self.failed.lock().take() {
+            return Err(failed);
+        }
+        items.recv_many(&mut received, AHEAD).await;
+        error::until_error(received, &self.failed)
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use atp_api::{Outcome, OutcomeError, RunEvent, RunRequest, RunStatistics};
-use atp_client::Client;
+use atp_api::{Effect, Outcome, OutcomeError, RunEvent, RunRequest, RunStatistics};
+use atp_client::{Client, ClientError};
 use atp_executor::{Executor, Operation, RunControl, Selection};
 use parking_lot::Mutex;
 use pyo3::prelude::*;
@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::bridge::{Answer, Bridge};
-use crate::error;
+use crate::error::{self, Failure};
 use crate::files::Files;
 use crate::forked::Forked;
 use crate::outcomes::{Outcomes, Taken};
@@ -50,12 +50,16 @@ impl Drop for Parts {
 struct Shared {
     /// One reader at a time takes outcomes.
     outcomes: tokio::sync::Mutex<Receiver<Result<Outcome, OutcomeError>>>,
+    /// Why there are no more outcomes, after those that came before.
+    failed: Mutex<Option<OutcomeError>>,
     ending: Arc<Mutex<Ending>>,
 }
 
 /// What is known of a run beside its outcomes.
 #[derive(Default)]
 struct Ending {
+    /// Whether anything may have been sent to a target.
+    has_begun: bool,
     has_ended: bool,
     statistics: Option<RunStatistics>,
     notices: Vec<String>,
@@ -133,8 +137,8 @@ impl Run {
     ) -> Self {
         let (sender, receiver) = channel(AHEAD);
         let sink = Sink::new(sender, outcome);
-        let shared = Shared { outcomes: tokio::sync::Mutex::new(receiver), ending: sink.ending.clone() };
-        let shared = Arc::new(shared);
+        let (outcomes, failed) = (tokio::sync::Mutex::new(receiver), Mutex::default());
+        let shared = Arc::new(Shared { outcomes, failed, ending: sink.ending.clone() });
         let control = control(abort);
         let controlled = control.clone();
         let driving = async move {
@@ -155,20 +159,20 @@ impl Run {
         let parts = self.0.get(py)?;
         let collected =
             wait(py, Shared::collect(&parts.shared)).inspect_err(|_| parts.control.abort.cancel())?;
-        collected.map(Outcomes::from).map_err(|error| error::exception(py, &error))
+        collected.map(Outcomes::from).map_err(|failure| error::failed(py, &failure))
     }
 
     /// Waits for the next outcomes; there are none at the end.
     fn next(&self, py: Python<'_>) -> PyResult<Outcomes> {
         let parts = self.0.get(py)?;
         let next = wait(py, Shared::next(&parts.shared)).inspect_err(|_| parts.control.abort.cancel())?;
-        next.map(Outcomes::from).map_err(|error| error::exception(py, &error))
+        next.map(Outcomes::from).map_err(|failure| error::failed(py, &failure))
     }
 
     /// As `collect`, for an event loop: the answer comes under this id.
     fn collect_into(&self, py: Python<'_>, bridge: &Bridge, id: u64) -> PyResult<()> {
         let parts = self.0.get(py)?;
-        let (promise, shared) = (bridge.promise(id), parts.shared.clone());
+        let (promise, shared) = (bridge.promise(id, Effect::Unknown), parts.shared.clone());
         parts
             .runtime
             .spawn(async move { promise.keep(Shared::collect(&shared).await.map(Answer::Outcomes)) });
@@ -178,7 +182,7 @@ impl Run {
     /// As `next`, for an event loop: the answer comes under this id.
     fn next_into(&self, py: Python<'_>, bridge: &Bridge, id: u64) -> PyResult<()> {
         let parts = self.0.get(py)?;
-        let (promise, shared) = (bridge.promise(id), parts.shared.clone());
+        let (promise, shared) = (bridge.promise(id, Effect::Unknown), parts.shared.clone());
         parts.runtime.spawn(async move { promise.keep(Shared::next(&shared).await.map(Answer::Outcomes)) });
         Ok(())
     }
@@ -197,7 +201,7 @@ impl Run {
 }
 
 impl Shared {
-    async fn collect(&self) -> Result<Taken, OutcomeError> {
+    async fn collect(&self) -> Result<Taken, Failure> {
         let mut all = Vec::new();
         loop {
             let Taken { outcomes, statistics, notices } = self.next().await?;
@@ -209,16 +213,26 @@ impl Shared {
         }
     }
 
-    async fn next(&self) -> Result<Taken, OutcomeError> {
+    /// An error that comes when the run had begun says nothing of what was done.
+    async fn next(&self) -> Result<Taken, Failure> {
+        let failure = |error| {
+            let effect = if self.ending.lock().has_begun { Effect::Unknown } else { Effect::None };
+            Failure { error, effect }
+        };
         let mut received = Vec::new();
-        self.outcomes.lock().await.recv_many(&mut received, AHEAD).await;
-        let outcomes: Vec<_> = received.into_iter().collect::<Result<_, _>>()?;
+        let mut outcomes = self.outcomes.lock().await;
+        if let Some(error) = self.failed.lock().take() {
+            return Err(failure(error));
+        }
+        outcomes.recv_many(&mut received, AHEAD).await;
+        let outcomes = error::until_error(received, &self.failed).map_err(failure)?;
         let mut taken = Taken { outcomes, ..Taken::default() };
         if taken.outcomes.is_empty() {
-            let ending = self.ending.lock();
-            if !ending.has_ended {
-                return Err(error::closed());
+            let has_ended = self.ending.lock().has_ended;
+            if !has_ended {
+                return Err(failure(error::closed()));
             }
+            let ending = self.ending.lock();
             taken.statistics = ending.statistics.clone();
             taken.notices = ending.notices.clone();
         }
@@ -237,7 +251,11 @@ async fn on_hosts<T>(
     let operation = Operation::prepare(request.operation).await?;
     let plan = executor.plan_until_stopped(&selection, operation, request.policy, &control).await;
     let plan = plan.map_err(|error| error::of_plan(&error))?;
-    sink.ending.lock().notices = plan.notices.iter().map(ToString::to_string).collect();
+    {
+        let mut ending = sink.ending.lock();
+        ending.notices = plan.notices.iter().map(ToString::to_string).collect();
+        ending.has_begun = true;
+    }
     // Dropping the run ends it.
     let mut run = executor.run(plan, &control);
     loop {
@@ -261,8 +279,11 @@ async fn in_service<T>(
 ) -> Result<(), OutcomeError> {
     let mut request = request;
     let files = Files::send(&client, &mut request.operation).await?;
-    // A start that was sent is waited for: the run is then ended by its number.
-    let run = client.start(&request).await.map_err(|error| error::of_client(&error))?.id;
+    // A start that was sent is waited for: the run is then ended by its number. One that was refused has begun nothing.
+    let started = client.start(&request).await;
+    sink.ending.lock().has_begun =
+        matches!(started, Ok(_) | Err(ClientError::TooSlow { .. } | ClientError::Unreachable { .. }));
+    let run = started.map_err(|error| error::of_client(&error))?.id;
     let mut events = client.run_events(run);
     let (mut is_told, mut is_stopped) = (false, false);
     loop {

@@ -2,9 +2,10 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any, List
 
 import pytest
-from atp_libvirt import AsyncFleet, ClosedError, NotFreeError, RequestError
+from atp_libvirt import AsyncFleet, ClosedError, NotFreeError, RequestError, _streams
 from conftest import Simulated
 
 
@@ -62,6 +63,38 @@ def test_a_task_that_is_cancelled_ends_its_run(hung: Simulated) -> None:
                 await asyncio.wait_for(fleet.exec("*", ["true"], timeout=600), 1)
             # The fleet is as usable as before.
             assert len(await fleet.vms()) == 20
+
+    asyncio.run(work())
+
+
+def test_a_wait_that_is_cancelled_takes_no_outcome_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Letters(_streams._AsyncIterator[str]):
+        def _read(self, portion: Any) -> List[str]:
+            return list(portion)
+
+    class Source:
+        next_into = None
+
+        def abort(self) -> None:
+            pass
+
+    async def work() -> None:
+        may_come = asyncio.Event()
+        portions = ["ab", "c", ""]
+
+        class Loop:
+            async def answer(self, _ask: Any) -> str:
+                await may_come.wait()
+                return portions.pop(0)
+
+        monkeypatch.setattr(_streams, "loop", Loop)
+        source: Any = Source()
+        stream = Letters(source)
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(stream.__anext__(), 0.01)
+        may_come.set()
+        assert [letter async for letter in stream] == ["a", "b", "c"]
+        await stream.aclose()
 
     asyncio.run(work())
 

@@ -63,7 +63,7 @@ class RequestError(AtpError):
 
 
 class ServiceError(AtpError):
-    """The service cannot be reached, or refused the request."""
+    """The service cannot be reached, or refused the request. With the effect ``unknown`` a run may go on there."""
 
 
 class ClosedError(AtpError):
@@ -111,7 +111,8 @@ def exception(
         of_kind: type[AtpError] = ConfigError
     elif kind == "aborted":
         of_kind = ClosedError
-    elif kind in _SERVICE:
+    elif kind in _SERVICE or effect != "none":
+        # Through a service a run may go on whose outcomes cannot be read any more.
         of_kind = ServiceError
     else:
         of_kind = RequestError

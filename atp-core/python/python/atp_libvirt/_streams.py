@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections import deque
 from dataclasses import dataclass
@@ -101,12 +102,22 @@ class _Iterator(_Stream[T]):
 class _AsyncIterator(_Stream[T]):
     """A stream for coroutines."""
 
+    #: The next portion, while it is waited for.
+    _asked: Optional[asyncio.Task[Any]] = None
+
     def __aiter__(self) -> _AsyncIterator[T]:
         return self
 
     async def __anext__(self) -> T:
-        if not self._ready and not self._has_ended:
-            self._take(await loop().answer(self._source.next_into))
+        while not self._ready and not self._has_ended:
+            if self._asked is None:
+                self._asked = asyncio.ensure_future(loop().answer(self._source.next_into))
+            asked = self._asked
+            # A wait that is cancelled must not take the next portion with it: the next wait gets it.
+            await asyncio.wait([asked])
+            if self._asked is asked:
+                self._asked = None
+                self._take(asked.result())
         if not self._ready:
             raise StopAsyncIteration
         return self._ready.popleft()
@@ -114,6 +125,9 @@ class _AsyncIterator(_Stream[T]):
     async def aclose(self) -> None:
         """Ends it early: targets under way are cancelled."""
         self._end()
+        if self._asked is not None:
+            self._asked.cancel()
+            self._asked = None
 
     async def __aenter__(self) -> _AsyncIterator[T]:
         return self
