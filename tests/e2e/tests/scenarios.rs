@@ -30,6 +30,7 @@ fn the_worked_examples_work() {
         ("pause-and-resume.yaml", "h2/", 4),
         ("disk-space.yaml", "*", 4),
         ("rolling-restart.yaml", "h1/", 5),
+        ("tools.yaml", "*", 13),
     ] {
         let targets_of = format!("targets={targets}");
         let run = run(&bed, &example(name), &["--timeout", "80s", "--serial", "50%", "--set", &targets_of]);
@@ -89,4 +90,97 @@ fn a_failed_step_is_reported_by_number_and_name_and_stops_the_run_after_the_cana
 
     let run = bed.run(&["run", path.to_str().unwrap(), "--set", "code=0"]);
     run.exits_with(0);
+}
+
+#[test]
+fn a_changed_file_is_kept_where_the_guest_accepts_it_and_put_back_where_not() {
+    let bed = bed();
+    let folder = tempfile::tempdir().unwrap();
+    let text = fs::read_to_string(example("file-change.yaml")).unwrap();
+    let path = write(
+        "file-change.yaml",
+        &text.replace("  on: failure", &format!("  folder: '{}'", folder.path().display())),
+    );
+    let in_both = |line: &str| {
+        let run = bed.run(&["exec", "h1/vm1", "h1/vm2", "--", "sh", "-c", line]);
+        run.exits_with(0);
+        ["h1/vm1", "h1/vm2"].map(|vm| run.outcome(vm).stream("stdout").to_owned())
+    };
+    in_both("echo old > /etc/atp-message");
+    // Only one of the guests works with it.
+    in_both("rm -f /tmp/works");
+    bed.run(&["exec", "h1/vm1", "--", "touch", "/tmp/works"]).exits_with(0);
+    let args = ["--set", "targets=h1/", "--set", "works=test -e /tmp/works", "--timeout", "80s"];
+    let run = run(&bed, &path, &args);
+    run.exits_with(1);
+    assert_eq!(run.brief(), ["h1/vm1 ok done", "h1/vm2 failed done process-failed"]);
+    let failed = run.outcome("h1/vm2");
+    assert_eq!(failed.data["steps"][3]["attempts"], 3, "{}", failed.data);
+    assert_eq!(failed.data["teardown"][0]["status"], "ok");
+    assert_eq!(failed.data["teardown"][1]["status"], "skipped");
+    let listing = fs::read_to_string(folder.path().join("h1/vm2/command-1.txt")).unwrap();
+    assert!(listing.contains("/etc/atp-message.before"), "{listing}");
+    let left = in_both("cat /etc/atp-message; ls /etc/atp-message*; rm -f /etc/atp-message /tmp/works");
+    assert_eq!(left, ["old\nchanged by atp\n/etc/atp-message\n", "old\n/etc/atp-message\n"]);
+}
+
+#[test]
+fn a_reboot_is_watched_on_the_console_and_all_that_was_run_is_in_one_report() {
+    let bed = bed();
+    let folder = tempfile::tempdir().unwrap();
+    let [junit, html] = ["report.xml", "report.html"].map(|name| folder.path().join(name));
+    let (reboot, tools) = (example("reboot-console.yaml"), example("tools.yaml"));
+    let run = bed.run(&[
+        "run",
+        reboot.to_str().unwrap(),
+        tools.to_str().unwrap(),
+        "--yes",
+        "--set",
+        "targets=h3/vm1",
+        "--set",
+        "ssh=no",
+        "--timeout",
+        "80s",
+        "--junit",
+        junit.to_str().unwrap(),
+        "--html",
+        html.to_str().unwrap(),
+    ]);
+    run.exits_with(0);
+    let outcomes = run.outcomes();
+    let names: Vec<_> = outcomes.iter().map(|outcome| outcome.data["scenario"].as_str().unwrap()).collect();
+    assert_eq!(names, ["reboot-console", "tools"]);
+    assert_eq!(outcomes[0].data["steps"][2]["status"], "skipped");
+    assert!(outcomes[0].data["console"]["lines"].as_u64().unwrap() > 0, "{}", outcomes[0].data);
+    let junit = fs::read_to_string(junit).unwrap();
+    assert!(junit.contains("<testsuite name=\"tools\" tests=\"13\" failures=\"0\""), "{junit}");
+    assert!(junit.contains("<testcase classname=\"h3/vm1\" name=\"step 3: ssh is served\""), "{junit}");
+    let html = fs::read_to_string(html).unwrap();
+    assert!(html.contains("<h2>reboot-console</h2>") && html.contains("ssh is served"), "{html}");
+}
+
+#[test]
+fn a_screen_is_compared_with_a_picture_of_it() {
+    let bed = bed();
+    let folder = tempfile::tempdir().unwrap();
+    let picture = "${folder}/${host}/${vm}.png";
+    let steps = [
+        r"exec: printf '\033[2J\033[H\033[?25lATP' > /dev/tty0".to_owned(),
+        "screenshot: ${folder}".to_owned(),
+        // Something else may write a line to the screen meanwhile.
+        format!(
+            "assert: {{screen: {{image: '{picture}', regions: ['0,0 720x16', '0,200 720x200'], tolerance: 5%}}}}"
+        ),
+        r"exec: for row in $(seq 24); do printf '\033[%s;1H%080d' $row 8; done > /dev/tty0".to_owned(),
+        format!("{{name: it looks the same, assert: {{screen: {{image: '{picture}', tolerance: 5%}}}}}}"),
+    ];
+    let steps: String = steps.iter().map(|step| format!("  - {step}\n")).collect();
+    let text = format!(
+        "name: screen\ntargets: h1/vm1\nvariables: {{folder: '{}'}}\nsteps:\n{steps}",
+        folder.path().display()
+    );
+    let run = run(&bed, &write("screen.yaml", &text), &["--timeout", "80s"]);
+    run.exits_with(1);
+    let message = &run.outcome("h1/vm1").failure().message.clone();
+    assert!(message.starts_with("step 5 (it looks the same): the screen differs from"), "{message}");
 }
