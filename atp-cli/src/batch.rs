@@ -15,6 +15,7 @@ use crate::problem::{Failure, Problem};
 use crate::progress;
 use crate::render::Forms;
 use crate::report::Report;
+use crate::reservations;
 use crate::signals::Interrupts;
 
 /// One operation over the selected targets, and what the command line says of it.
@@ -92,6 +93,9 @@ pub(crate) async fn run(batch: Batch, context: &Context) -> Result<u8, Failure> 
         let journal = journal::open(&plan, history.as_ref(), context).await?;
         // Last, because it empties the file of the previous report: if there is no run, nothing would replace it.
         let mut report = Report::new(plan.operation.name(), plan.done_before, forms, context)?;
+        if plan.operation.name() == "vm-list" {
+            report.reserved = reservations::of_file(context).await;
+        }
         let run = executor.run_noted(plan, journal, interrupts.control());
         drive(run, &mut report, &interrupts, |_| {}).await;
         report.ending.signal = interrupts.received();

@@ -27,6 +27,8 @@ mod progress;
 mod remote;
 mod render;
 mod report;
+mod reservations;
+mod sampling;
 mod settings;
 mod shell;
 mod signals;

@@ -1,11 +1,13 @@
 //! Reports outcomes to stdout, a JUnit file, progress, the log and the exit code, during a run and at its end.
 
+use std::collections::HashMap;
 use std::io;
 use std::path::Path;
 
-use atp_executor::{Outcome, RunEvent, RunStart, RunStatistics, Status, StopReason};
+use atp_executor::{Data, Outcome, Reservation, RunEvent, RunStart, RunStatistics, Status, StopReason};
 use atp_transport::{ErrorKind, HostId};
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use crate::context::Context;
 use crate::exit::Ending;
@@ -29,6 +31,8 @@ pub(crate) struct Report<'a> {
     statistics: RunStatistics,
     /// The number of targets that an earlier run of the same journal has done.
     done_before: usize,
+    /// The reservations, by VM, if rows of listings are to have them.
+    pub(crate) reserved: HashMap<Uuid, Reservation>,
     /// What decides the exit code.
     pub(crate) ending: Ending,
 }
@@ -58,6 +62,7 @@ impl<'a> Report<'a> {
             progress: Progress::new(context),
             statistics: RunStatistics::default(),
             done_before,
+            reserved: HashMap::new(),
             ending: Ending::default(),
         })
     }
@@ -160,7 +165,13 @@ impl<'a> Report<'a> {
     }
 
     fn show(&mut self, outcome: Outcome) {
-        let outcome = words::outcome(outcome);
+        let mut outcome = words::outcome(outcome);
+        if let (Some(Data::Domain(domain)), false) = (&mut outcome.data, self.reserved.is_empty())
+            && let Some(reservation) = self.reserved.get(&domain.uuid)
+        {
+            domain.reserved_by = Some(reservation.owner.clone());
+            domain.reserved_until_ms = Some(reservation.until_ms);
+        }
         // The skipped targets of a dry run are its data, not failures.
         let is_dry_run = self.context.dry_run && outcome.status == Status::Skipped;
         if !outcome.status.is_success() && !is_dry_run {

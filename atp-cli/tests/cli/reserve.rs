@@ -62,6 +62,28 @@ fn a_vm_is_one_jobs_until_it_is_released() {
 }
 
 #[test]
+fn the_settings_may_name_the_file_and_the_list_shows_it() {
+    let bed = Bed::new(2);
+    let fleet = std::fs::read_to_string(&bed.settings).unwrap();
+    let settings = format!("reservations_file = {:?}\n{fleet}", bed.file);
+    let settings = bed.home.write("named.toml", &settings).display().to_string();
+    let atp = |args: &[&str]| bed.home.run(["--config", &settings].iter().chain(args));
+    let without = ["--config", &bed.settings, "reserve", "*", "--for", "1h", "--owner", "a"];
+    bed.home.run(without).exits(2).says(&["it is not said where the reservations are"]);
+    atp(&["reserve", "vm2", "--for", "1h", "--owner", "a"]).exits(0);
+    let listed = atp(&["vm", "list"]).exits(0).stdout;
+    let lines: Vec<Vec<&str>> = listed.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(lines[0].last(), Some(&"UNTIL"), "{listed}");
+    assert_eq!(
+        (lines[1].iter().rev().nth(1), lines[2].iter().rev().nth(1)),
+        (Some(&"-"), Some(&"a")),
+        "{listed}"
+    );
+    std::fs::write(&bed.file, "nothing").unwrap();
+    atp(&["vm", "list"]).exits(0).says(&["it is not known which VMs are reserved"]);
+}
+
+#[test]
 fn sixteen_processes_that_are_stopped_at_any_moment_never_share_a_vm() {
     const ROUNDS: usize = 6;
     let bed = &Bed::new(6);
