@@ -19,6 +19,7 @@ use crate::problem::{Failure, Problem};
 use crate::progress;
 use crate::render::Forms;
 use crate::report::Report;
+use crate::reservations;
 use crate::settings::Settings;
 use crate::signals::Interrupts;
 
@@ -140,6 +141,9 @@ async fn run_one<'a>(
         let journal = journal::open(&plan, history, context).await?;
         // Last, because it empties the file of the previous report: if there is no run, nothing would replace it.
         let report = reports.next(&plan.operation, plan.done_before, forms)?;
+        if plan.operation.name() == "vm-list" {
+            report.reserved = reservations::of_file(context).await;
+        }
         let run = executor.run_noted(plan, journal, interrupts.control());
         drive(run, report, interrupts, |_| {}).await;
         report.ending.signal = interrupts.received();

@@ -27,6 +27,8 @@ mod progress;
 mod remote;
 mod render;
 mod report;
+mod reservations;
+mod sampling;
 mod scenarios;
 mod settings;
 mod shell;

@@ -1,12 +1,16 @@
 //! Reports outcomes to stdout, a JUnit file, progress, the log and the exit code, during a run and at its end.
 
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
-use atp_executor::{Data, Outcome, RunEvent, RunStart, RunStatistics, Status, StopReason};
+use atp_executor::{
+    Data, Outcome, Reservation, RunEvent, RunStart, RunStatistics, Status, StopReason,
+};
 use atp_transport::{ErrorKind, HostId};
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use crate::context::Context;
 use crate::exit::Ending;
@@ -35,6 +39,8 @@ pub(crate) struct Report<'a> {
     statistics: RunStatistics,
     /// The number of targets that an earlier run of the same journal has done.
     done_before: usize,
+    /// The reservations, by VM, if rows of listings are to have them.
+    pub(crate) reserved: HashMap<Uuid, Reservation>,
     /// What decides the exit code.
     pub(crate) ending: Ending,
 }
@@ -71,6 +77,7 @@ impl<'a> Report<'a> {
             progress: Progress::new(context),
             statistics: RunStatistics::default(),
             done_before,
+            reserved: HashMap::new(),
             ending: Ending::default(),
         })
     }
@@ -190,6 +197,12 @@ impl<'a> Report<'a> {
         let mut outcome = words::outcome(outcome);
         if !self.context.dry_run && outcome.data.is_none() {
             outcome.data.clone_from(&self.empty);
+        }
+        if let (Some(Data::Domain(domain)), false) = (&mut outcome.data, self.reserved.is_empty())
+            && let Some(reservation) = self.reserved.get(&domain.uuid)
+        {
+            domain.reserved_by = Some(reservation.owner.clone());
+            domain.reserved_until_ms = Some(reservation.until_ms);
         }
         // The skipped targets of a dry run are its data, not failures.
         let is_dry_run = self.context.dry_run && outcome.status == Status::Skipped;

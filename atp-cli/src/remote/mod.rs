@@ -7,9 +7,11 @@ use std::pin::pin;
 use std::time::Duration;
 
 use atp_api::domain::DomainInfo;
+use atp_api::serve::HostView;
 use atp_api::{Data, DryRun, PlanReport, PlannedTarget, RunRequest, Targets};
 use atp_client::{Client, ClientError, ClientOptions, RunEvents};
 use atp_executor::{Operation, Outcome, RunEvent, Selection};
+use atp_transport::HostInfo;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 use tokio_util::task::AbortOnDropHandle;
@@ -22,6 +24,7 @@ use crate::exit::Signal;
 use crate::problem::{Failure, Problem};
 use crate::progress;
 use crate::report::Report;
+use crate::reservations;
 use crate::settings::Settings;
 use crate::signals::Interrupts;
 use crate::words;
@@ -145,6 +148,9 @@ async fn run_one<'a>(
             }
         };
         let report = reports.next(&operation, plan.done_before, forms)?;
+        if operation.name() == "vm-list" {
+            report.reserved = reservations::of_service(client, context).await;
+        }
         let signals = AbortOnDropHandle::new(tokio::spawn(tell(client.clone(), run, interrupts.clone())));
         drive(files.follow(run), report, interrupts, |_| {}).await;
         drop(signals);
@@ -241,6 +247,14 @@ pub(crate) fn targets(selection: &Selection) -> Targets {
         state: selection.state,
         labels: selection.labels.iter().map(|label| (label.key.clone(), label.value.clone())).collect(),
     }
+}
+
+/// A host of a service, as far as selectors need to know it.
+pub(crate) fn host_of(view: HostView) -> HostInfo {
+    let mut host = HostInfo::new(view.id.as_str(), view.address);
+    host.groups = view.groups;
+    host.labels = view.labels;
+    host
 }
 
 pub(crate) fn would_be(plan: &PlanReport, target: &PlannedTarget) -> Outcome {

@@ -154,6 +154,8 @@ pub(crate) struct Settings {
     pub(crate) log_format: LogFormat,
     /// The service that verbs are run through.
     pub(crate) server: Option<Server>,
+    /// The file of reservations, without a service.
+    pub(crate) reservations_file: Option<PathBuf>,
     /// The transport's tunables.
     pub(crate) transport: TransportConfig,
     /// The hosts, by id.
@@ -211,6 +213,7 @@ impl Settings {
                 color: top.color,
                 log_format: top.log_format,
                 server: top.server(user_folder(&sources.variables)),
+                reservations_file: some(&top.reservations_file).map(PathBuf::from),
                 transport: fleet.config,
                 hosts: fleet.hosts,
                 #[cfg(feature = "serve")]
@@ -257,12 +260,17 @@ struct Top {
     server: String,
     server_token_file: String,
     server_ca_file: String,
+    reservations_file: String,
+}
+
+/// A text of the settings that may be `none`.
+fn some(text: &str) -> Option<String> {
+    Some(text.to_owned()).filter(|text| text != NONE)
 }
 
 impl Top {
     /// The service that verbs are run through. `folder` has the user's files.
     fn server(&self, folder: Option<PathBuf>) -> Option<Server> {
-        let some = |text: &String| Some(text.clone()).filter(|text| text != NONE);
         let token_file = some(&self.server_token_file).map(PathBuf::from);
         Some(Server {
             url: some(&self.server)?,
@@ -314,6 +322,7 @@ fn schema() -> Result<Schema, ConfigError> {
         ("server", Schema::Value(Kind::Text)),
         ("server_token_file", Schema::Value(Kind::Text)),
         ("server_ca_file", Schema::Value(Kind::Text)),
+        ("reservations_file", Schema::Value(Kind::Text)),
     ]))
 }
 
@@ -344,6 +353,7 @@ fn defaults(warm: usize) -> Result<Layer, ConfigError> {
         server: none(),
         server_token_file: none(),
         server_ca_file: none(),
+        reservations_file: none(),
     };
     let mut transport = TransportConfig::default();
     // Without a service nothing connects to a host that no work needs.

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use anstyle::Style;
-use atp_executor::{Executor, Folded, SampleOptions, StatisticsRound, VmStatistics};
+use atp_executor::{Folded, StatisticsRound, VmStatistics};
 use atp_settings::parse_duration;
 use atp_transport::ErrorKind;
 use clap::Args;
@@ -13,12 +13,12 @@ use super::verb::Verb;
 use crate::args::{GlobalArgs, TargetArgs};
 use crate::context::Context;
 use crate::exit::{MATCHED_NOTHING, SUCCESS, TARGETS_FAILED};
-use crate::inventory::{self, CLOSE_TIMEOUT};
 use crate::json;
 use crate::output::{Output, OutputFormat};
 use crate::problem::{Failure, Problem};
 use crate::render::csv;
 use crate::render::table::{NOTHING, Rows, size};
+use crate::sampling::Opened;
 use crate::signals::Interrupts;
 use crate::terminal::{WARNING, line};
 use crate::units;
@@ -79,21 +79,26 @@ impl Verb for StatsArgs {
         }
         let interrupts = Interrupts::listen()?;
         let selection = self.targets.selection();
-        let manager = inventory::open_selected(&selection, &context.settings, &interrupts).await?;
-        let options = SampleOptions { interval: self.interval, ..SampleOptions::default() };
-        let sampler = Executor::new(manager.clone()).sample(&selection, options);
-        let mut sampler = sampler.map_err(Problem::from)?;
+        let opened = Opened::open(selection, self.interval, context, &interrupts).await?;
+        let (mut sampling, _, manager) = opened.split();
         let mut output = Output::stdout();
         let mut writer = RoundWriter { format, rounds: 0 };
         let (mut left, mut is_first, mut not_found) = (self.count, true, false);
-        let mut last = None;
+        let (mut last, mut failed) = (None, false);
         let signal = loop {
             let round = tokio::select! {
                 biased;
                 signal = interrupts.first() => break Some(signal),
-                round = sampler.next() => round,
+                round = sampling.next() => match round {
+                    Ok(round) => round,
+                    Err(problem) => {
+                        failed = true;
+                        context.console.problem(&problem);
+                        break None;
+                    }
+                },
             };
-            let lacking = sampler.take_not_found();
+            let lacking = sampling.take_not_found();
             if !lacking.is_empty() {
                 not_found = true;
                 let problem = Problem::new(format!("no VM is named '{}'", Folded::of(lacking)));
@@ -113,8 +118,8 @@ impl Verb for StatsArgs {
             }
         };
         writer.finish(&mut output);
-        inventory::close(&manager, CLOSE_TIMEOUT).await;
-        let (mut is_incomplete, mut has_any) = (not_found, false);
+        Opened::close(manager).await;
+        let (mut is_incomplete, mut has_any) = (not_found || failed, false);
         if let Some(round) = &last {
             has_any = !round.vms.is_empty() || round.hosts.iter().any(|host| host.stale.is_some());
             for (name, stale) in stale(round) {

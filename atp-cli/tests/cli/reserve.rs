@@ -46,7 +46,7 @@ impl Bed {
 #[test]
 fn a_vm_is_one_jobs_until_it_is_released() {
     let bed = Bed::new(3);
-    bed.run("a", &["release"]).exits(0).says(&["nothing was released: there was no file", &bed.file]);
+    bed.run("a", &["release"]).exits(0).says(&["nothing was released: there is no file", &bed.file]);
     let first = bed.run("a", &["reserve", "*", "--count", "2", "--for", "1h"]).exits(0).outcomes();
     assert_eq!((first.len(), &first[0]["owner"]), (2, &"a".into()));
     bed.run("b", &["reserve", "*", "--count", "2", "--for", "1h"])
@@ -91,6 +91,28 @@ fn an_interrupt_while_another_process_has_the_lock_ends_it_and_reserves_nothing(
     assert_eq!(output.status.code(), Some(130), "{}", String::from_utf8_lossy(&output.stderr));
     lock.unlock().unwrap();
     bed.run("a", &["release"]).exits(0).says(&["nothing was released"]);
+}
+
+#[test]
+fn the_settings_may_name_the_file_and_the_list_shows_it() {
+    let bed = Bed::new(2);
+    let fleet = std::fs::read_to_string(&bed.settings).unwrap();
+    let settings = format!("reservations_file = {:?}\n{fleet}", bed.file);
+    let settings = bed.home.write("named.toml", &settings).display().to_string();
+    let atp = |args: &[&str]| bed.home.run(["--config", &settings].iter().chain(args));
+    let without = ["--config", &bed.settings, "reserve", "*", "--for", "1h", "--owner", "a"];
+    bed.home.run(without).exits(2).says(&["it is not said where the reservations are"]);
+    atp(&["reserve", "vm2", "--for", "1h", "--owner", "a"]).exits(0);
+    let listed = atp(&["vm", "list"]).exits(0).stdout;
+    let lines: Vec<Vec<&str>> = listed.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(lines[0].last(), Some(&"UNTIL"), "{listed}");
+    assert_eq!(
+        (lines[1].iter().rev().nth(1), lines[2].iter().rev().nth(1)),
+        (Some(&"-"), Some(&"a")),
+        "{listed}"
+    );
+    std::fs::write(&bed.file, "nothing").unwrap();
+    atp(&["vm", "list"]).exits(0).says(&["it is not known which VMs are reserved"]);
 }
 
 #[test]

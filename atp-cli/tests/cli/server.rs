@@ -395,3 +395,50 @@ fn evidence_and_included_files_go_through_a_service() {
     assert!(causes.contains("evidence is in kept/all/h1/vm1: screen.png"), "{causes}");
     assert_eq!(outcomes[0]["error"]["message"].as_str().unwrap().split(':').next(), Some("step 2 (end)"));
 }
+
+#[test]
+fn vms_are_reserved_in_the_service_and_the_list_shows_who_has_them() {
+    let bed = Bed::new();
+    let owned = |args: &[&str]| bed.there(&[args, &["--owner", "job-1"]].concat());
+    let reserve = ["reserve", "h1/", "--for", "1h"];
+    let first = owned(&reserve).exits(0).outcomes();
+    assert_eq!((first.len(), &first[0]["vm"]), (1, &json!("vm1")));
+    let other = ["--count", "2", "--owner", "job-2"];
+    bed.there(&[&reserve[..], &other].concat()).exits(1).says(&["too few VMs are free: 1 of the 2 selected, and --count is 2"]);
+    bed.there(&[&reserve[..], &["--count", "3", "--owner", "job-2"]].concat())
+        .exits(1)
+        .says(&["too few VMs are selected: 2, and --count is 3"]);
+    let listed = bed.there(&["vm", "list", "h1/"]).exits(0).outcomes();
+    assert_eq!(listed[0]["data"]["reserved_by"], "job-1");
+    assert_eq!(listed[0]["data"]["reserved_until_ms"], first[0]["until_ms"]);
+    assert_eq!(listed[1]["data"].get("reserved_by"), None);
+    // The first has to be released while the second waits.
+    let second = thread::scope(|scope| {
+        let waiting =
+            scope.spawn(|| bed.there(&[&reserve[..], &other, &["--wait=2m"]].concat()).exits(0).outcomes());
+        assert_eq!(owned(&["release", "vm1"]).exits(0).outcomes(), first);
+        waiting.join().unwrap()
+    });
+    assert_eq!(second.len(), 2);
+    owned(&[&reserve[..], &["--file", "x"]].concat())
+        .exits(2)
+        .says(&["--file is for reservations without a service"]);
+}
+
+#[test]
+fn statistics_come_through_a_service() {
+    let bed = Bed::new();
+    let vm = bed.fleet.hosts().next().unwrap().vm(1).unwrap();
+    let args = ["stats", "*", "--interval", "500ms"];
+    let rounds: Value = serde_json::from_str(&bed.there(&args).exits(0).stdout).unwrap();
+    let vms = rounds[0]["vms"].as_array().unwrap();
+    assert_eq!(vms.len(), 6);
+    assert!(vms.iter().all(|vm| !vm["cpu"]["percent"].is_null()), "{rounds}");
+    bed.there(&["stats", "h1/nosuch", "--interval", "500ms"]).exits(1).says(&["no VM is named 'h1/nosuch'"]);
+    vm.set_fault(Some(VmFault::Hung));
+    bed.there(&args).exits(1).says(&["h1/vm1: stale:"]);
+    let mut gone = bed;
+    let _ = gone.service.kill();
+    let _ = gone.service.wait();
+    gone.there(&args).exits(2).says(&["cannot be reached"]);
+}

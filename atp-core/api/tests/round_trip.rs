@@ -117,14 +117,14 @@ fn stream() -> impl Strategy<Value = Stream> {
 fn domain() -> impl Strategy<Value = DomainInfo> {
     (text(), uuid(), option::of(any::<u32>()), state(), option::of(any::<u32>()), option::of(any::<u64>()))
         .prop_map(|(name, uuid, id, state, vcpus, memory_kib)| DomainInfo {
-            name,
-            uuid,
             id,
-            state,
             reason: state.is_running().then_some(StateReason::Booted),
             vcpus,
             memory_kib,
             max_memory_kib: memory_kib,
+            reserved_by: id.map(|id| format!("job-{id}")),
+            reserved_until_ms: memory_kib,
+            ..DomainInfo::new(name, uuid, state)
         })
 }
 

@@ -175,16 +175,24 @@ impl Client {
     ///
     /// When the future is dropped the run may have been started.
     pub async fn start(&self, request: &RunRequest) -> Result<RunSummary, ClientError> {
+        self.ask_once("/api/v1/runs", request, planning_limit(request)).await
+    }
+
+    /// Sends a request that is to be carried out once: again if it is not answered, under the same key.
+    pub(crate) async fn ask_once<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        request: &impl Serialize,
+        limit: Duration,
+    ) -> Result<T, ClientError> {
         let key = Uuid::from_u128(fastrand::u128(..)).to_string();
         let until = tokio::time::Instant::now() + START_PATIENCE;
         let mut pause = Duration::from_millis(200);
-        let limit = planning_limit(request);
         loop {
             let headers = [(IDEMPOTENCY_KEY, key.clone())];
-            let url = self.at("/api/v1/runs");
-            let asked = self.ask::<RunSummary>(Method::POST, url, Some(json(request)), &headers, limit);
+            let asked = self.ask(Method::POST, self.at(path), Some(json(request)), &headers, limit);
             match asked.await {
-                Ok(run) => return Ok(run),
+                Ok(answer) => return Ok(answer),
                 Err(error) if error.is_temporary() && tokio::time::Instant::now() + pause < until => {
                     tokio::time::sleep(pause).await;
                     pause = pause.saturating_mul(2);
@@ -252,7 +260,7 @@ impl Client {
     }
 
     /// Sends a request, and reads the whole answer.
-    async fn ask<T: DeserializeOwned>(
+    pub(crate) async fn ask<T: DeserializeOwned>(
         &self,
         method: Method,
         url: Url,
@@ -345,7 +353,7 @@ fn planning_limit(request: &RunRequest) -> Duration {
 }
 
 /// A request as JSON: all of their types can be written so.
-fn json(request: &impl Serialize) -> Vec<u8> {
+pub(crate) fn json(request: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(request).unwrap_or_default()
 }
 

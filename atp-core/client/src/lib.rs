@@ -36,7 +36,9 @@ mod client;
 mod error;
 mod events;
 mod files;
+mod reservations;
 mod sse;
+mod usage;
 
 pub use client::{Client, ClientOptions};
 pub use error::ClientError;

@@ -85,6 +85,7 @@ mod safe_name;
 mod same_daemon;
 mod sought;
 
+pub use atp_api::serve::Reservation;
 pub use atp_api::{
     AutostartSpec, Await, Condition, ConsoleGap, ConsoleReport, ConsoleSpec, Data, Diagnosis, DryRun,
     EvidenceReport, ExecReport, ExecSpec, FileReport, FilterError, Finding, GuestReport, HostReport,
@@ -105,7 +106,7 @@ pub use journal::{
 pub use junit::Junit;
 pub use placement::Placements;
 pub use plan::{Doubt, Names, Notice, Plan, PlanError};
-pub use reservations::{Candidate, Reservation, ReservationError, Reservations, Reserved};
+pub use reservations::{Candidate, ReservationError, Reservations, Reserved};
 pub use run::{Attempt, Run, RunControl, RunReader, RunSpec, run_targets};
 pub use sampler::{SampleOptions, Sampler};
 pub use selection::Selection;

@@ -118,16 +118,7 @@ mod tests {
     const VM: Uuid = Uuid::from_u128(7);
 
     fn domain(state: DomainState, reason: Option<StateReason>) -> DomainInfo {
-        DomainInfo {
-            name: "vm".to_owned(),
-            uuid: VM,
-            id: None,
-            state,
-            reason,
-            vcpus: None,
-            memory_kib: None,
-            max_memory_kib: None,
-        }
+        DomainInfo { reason, ..DomainInfo::new("vm", VM, state) }
     }
 
     fn host(id: &str) -> HostId {

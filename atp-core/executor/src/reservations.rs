@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use atp_api::serve::Reservation;
 use atp_protocol::files::write_in_place;
 use atp_transport::HostId;
 use serde::{Deserialize, Serialize};
@@ -35,22 +36,6 @@ const MAX_BYTES: u64 = 64 << 20;
 
 /// Between two tries to get the lock: `flock` itself has no time limit.
 const PAUSE: Duration = Duration::from_millis(10);
-
-/// A VM that an owner uses.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Reservation {
-    /// The VM's host when it was reserved.
-    pub host: HostId,
-    /// The VM's name when it was reserved.
-    pub vm: String,
-    /// The VM. It is reserved on whatever host it is.
-    pub uuid: Uuid,
-    /// The user of it: a job.
-    pub owner: String,
-    /// Until when, milliseconds since 1970.
-    pub until_ms: u64,
-}
 
 /// A VM that may be reserved.
 #[derive(Debug, Clone, PartialEq, Eq)]

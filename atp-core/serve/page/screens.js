@@ -4,7 +4,7 @@ import { json, query as queryString, request } from "./api.js";
 import { fill, h } from "./dom.js";
 import { emptyBox, failureBox, hintWords } from "./failure.js";
 import { filterBar, isFiltered, readFilter } from "./filter.js";
-import { byName, clock, count, name, number, target, text } from "./format.js";
+import { clock, count, name, number, target, text } from "./format.js";
 import { moveAmong } from "./keys.js";
 import { change, link } from "./route.js";
 import { sleep } from "./stream.js";
@@ -102,25 +102,26 @@ export async function show(main, route, { signal }) {
     control = new AbortController();
     const mine = control.signal;
     try {
-      const answer = await json(`/vms${queryString({ ...filter, state: "running", allow_stale: "true" })}`, { signal: mine });
-      const vms = (answer.vms ?? []).sort((a, b) => byName(a.host, b.host) || byName(a.vm, b.vm));
-      fill(status, h("b", {}, count(vms.length, "running VM")), h("span", { class: "quiet" }, " · a screen is asked for again every 3 s while you look at it"));
+      const part = (from) => json(`/vms${queryString({ ...filter, state: "running", allow_stale: "true", offset: from, limit: FIRST })}`, { signal: mine });
+      const answer = await part(0);
+      fill(status, h("b", {}, count(answer.total, "running VM")), h("span", { class: "quiet" }, " · a screen is asked for again every 3 s while you look at it"));
       fill(wall);
       fill(more);
-      if (!vms.length) {
+      if (!answer.total) {
         fill(wall, isFiltered(filter)
           ? emptyBox("No running VM matches", "Only VMs that run have a screen.", h("button", { type: "button", class: "button", onclick: () => change({ selector: "", label: "" }) }, "Clear the filter"))
           : emptyBox("No VM runs", "Start one, and its screen appears here.", h("a", { class: "button", href: link("vms") }, "Go to the VMs")));
         return;
       }
-      const put = (from) => {
-        wall.append(...vms.slice(from, from + FIRST).map((vm) => h("figure", {},
+      const put = ({ vms, total }, from) => {
+        wall.append(...vms.map((vm) => h("figure", {},
           screen(vm.host, vm.vm, { signal: mine }),
           h("figcaption", {}, h("a", { href: link("vms", [vm.host, vm.vm]) }, name(vm.vm)), h("span", { class: "quiet" }, ` ${name(vm.host)}`)))));
-        const left = vms.length - from - FIRST;
-        fill(more, left > 0 ? h("p", { class: "actions" }, h("button", { type: "button", class: "button", onclick: () => put(from + FIRST) }, `Show ${number(Math.min(FIRST, left))} more of ${number(left)}`)) : null);
+        const next = from + FIRST;
+        const left = total - next;
+        fill(more, left > 0 ? h("p", { class: "actions" }, h("button", { type: "button", class: "button", onclick: () => part(next).then((found) => put(found, next), (failure) => fill(more, failureBox(failure, ask))) }, `Show ${number(Math.min(FIRST, left))} more of ${number(left)}`)) : null);
       };
-      put(0);
+      put(answer, 0);
     } catch (failure) {
       if (!mine.aborted) fill(wall, failureBox(failure, ask));
     }

@@ -7,9 +7,10 @@ const SPARE = 8;
 
 /**
  * Makes a table. `columns` are { title, width, cell(row), align, wide } with widths of a CSS grid, `key(row)` is a row's identity,
- * `open(row)` is what Enter and a click do, `select` whether rows can be selected.
+ * `open(row)` is what Enter and a click do, `select` whether rows can be selected. Rows that are not known yet are holes of the list;
+ * `need(from, to)` is called for those that come into sight.
  */
-export function table({ label, columns, key, open, select = null, describe = () => null }) {
+export function table({ label, columns, key, open, select = null, describe = () => null, need = null }) {
   // On a narrow screen the columns that are marked so are left out.
   const narrow = matchMedia("(max-width: 45rem)");
   const shown = () => columns.filter((column) => !(narrow.matches && column.wide));
@@ -29,11 +30,11 @@ export function table({ label, columns, key, open, select = null, describe = () 
 
   function element(index) {
     const row = rows[index];
-    const line = h("div", { class: "row", role: "row", tabindex: -1, id: `row-${index}`, "aria-rowindex": index + 2, "data-index": index },
-      shown().map((column) => h("div", { role: "gridcell", class: column.align ?? "" }, column.cell(row) ?? "")));
+    const line = h("div", { class: row ? "row" : "row awaited", role: "row", tabindex: -1, id: `row-${index}`, "aria-rowindex": index + 2, "data-index": index },
+      shown().map((column) => h("div", { role: "gridcell", class: column.align ?? "" }, row ? column.cell(row) ?? "" : "")));
     line.style.gridTemplateColumns = template();
     line.style.transform = `translateY(${index * ROW}px)`;
-    const words = describe(row);
+    const words = row ? describe(row) : "Not read yet";
     if (words) line.setAttribute("aria-label", words);
     return line;
   }
@@ -47,7 +48,9 @@ export function table({ label, columns, key, open, select = null, describe = () 
         made.delete(index);
       }
     }
+    let lacking = false;
     for (let index = first; index < last; index += 1) {
+      lacking ||= !rows[index];
       let line = made.get(index);
       if (!line) {
         line = element(index);
@@ -55,8 +58,9 @@ export function table({ label, columns, key, open, select = null, describe = () 
         body.append(line);
       }
       line.tabIndex = index === at ? 0 : -1;
-      if (select) line.setAttribute("aria-selected", String(select.has(key(rows[index]))));
+      if (select && rows[index]) line.setAttribute("aria-selected", String(select.has(key(rows[index]))));
     }
+    if (lacking) need?.(first, last);
     // One stop of the Tab key: the current row, or the table while that row is scrolled away.
     grid.tabIndex = made.has(at) ? -1 : 0;
   }
@@ -75,6 +79,7 @@ export function table({ label, columns, key, open, select = null, describe = () 
   }
 
   function toggle(index) {
+    if (!rows[index]) return;
     const identity = key(rows[index]);
     if (select.has(identity)) select.delete(identity);
     else select.set(identity, rows[index]);
@@ -104,7 +109,7 @@ export function table({ label, columns, key, open, select = null, describe = () 
     if (index < 0 || event.target.closest("a, button")) return;
     at = index;
     if (select && event.target.closest(".check")) toggle(index);
-    else open?.(rows[index]);
+    else if (rows[index]) open?.(rows[index]);
   });
   grid.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.altKey || event.metaKey || event.target.closest("a, button, input")) return;
@@ -150,10 +155,20 @@ export function table({ label, columns, key, open, select = null, describe = () 
       draw();
       if (focused && rows.length) made.get(at)?.focus({ preventScroll: true });
     },
+    /** The rows that are in sight, as far as they are known. */
+    inSight() {
+      return [...made.keys()].map((index) => rows[index]).filter(Boolean);
+    },
+    /** The numbers of the first row that is in sight, and of the one after the last. */
+    range() {
+      return made.size ? [Math.min(...made.keys()), Math.max(...made.keys()) + 1] : [0, 0];
+    },
     /** Draws what is shown again. */
     refresh() {
+      const focused = body.contains(document.activeElement);
       clear();
       draw();
+      if (focused) made.get(at)?.focus({ preventScroll: true });
     },
   };
 }

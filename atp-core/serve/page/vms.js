@@ -5,7 +5,7 @@ import { fill, h, mark } from "./dom.js";
 import { emptyBox, failureBox, hintText, hintWords, rich } from "./failure.js";
 import { filterBar, isFiltered, readFilter } from "./filter.js";
 import { facts } from "./fleet.js";
-import { ago, byName, count, name, selectorOf, target } from "./format.js";
+import { ago, bytes, clock, count, duration, name, selectorOf, target } from "./format.js";
 import { say } from "./live.js";
 import { change, go, link } from "./route.js";
 import { screen } from "./screens.js";
@@ -33,19 +33,43 @@ export function stateMark(state, reason) {
   return mark(reason === "io-error" ? "bad" : tone, shape, `${state ?? "unknown"}${why}`);
 }
 
+/** Who has reserved a VM, with the end as a title. */
+function reservedMark(vm) {
+  if (!vm.reserved_by) return "";
+  return h("span", { title: `reserved until ${clock(vm.reserved_until_ms)}` }, name(vm.reserved_by), h("span", { class: "quiet" }, ` until ${clock(vm.reserved_until_ms)}`));
+}
+
+/** A share of one processor. */
+const percent = (value) => (value === null || value === undefined ? "" : `${value < 10 ? value.toFixed(1) : Math.round(value)} %`);
+
+/** The memory that a VM has on its host. */
+function memoryOf({ state, memory }) {
+  const kib = state === "shut off" ? null : memory.resident_kib ?? memory.current_kib;
+  return kib === null || kib === undefined ? "" : bytes(kib * 1024);
+}
+
+/** The sum of a number of several disks or interfaces; none if it is not known of any. */
+function sum(all, field) {
+  const known = all.map((one) => one[field]).filter((value) => value !== null && value !== undefined);
+  return known.length ? known.reduce((a, b) => a + b, 0) : null;
+}
+
+const rate = (value) => (value === null ? "not known yet" : `${bytes(value)}/s`);
+
+/** How often what is used is measured again, ms. */
+const MEASURE = 5_000;
+
+/** The most hosts that are asked for what their VMs use: those that are in sight are few. */
+const MEASURED = 30;
+
 /** How often what is shown is read again, ms. */
 const AGAIN = 10_000;
 
 /** How many VMs are named one by one in an address. */
 const NAMED = 50;
 
-/** VMs by host and name. Names are compared once each: many hosts have VMs of the same names. */
-export function inOrder(vms) {
-  const ranks = (names) => new Map([...new Set(names)].sort(byName).map((one, rank) => [one, rank]));
-  const hosts = ranks(vms.map((vm) => vm.host));
-  const names = ranks(vms.map((vm) => vm.vm));
-  return vms.sort((a, b) => hosts.get(a.host) - hosts.get(b.host) || names.get(a.vm) - names.get(b.vm));
-}
+/** How many VMs are read at once. */
+const PART = 200;
 
 export async function show(main, route, { signal }) {
   return route.path.length >= 2 ? showVm(main, route.path[0], route.path.slice(1).join("/"), { signal }) : showList(main, route, { signal });
@@ -57,8 +81,16 @@ let listed = link("vms");
 async function showList(main, route, { signal }) {
   let filter = readFilter(route.query);
   listed = link("vms", [], filter);
+  // As long as the list, with holes where it was not read yet.
   let found = [];
   const chosen = new Map();
+  // What VMs use, of those that are in sight.
+  const used = new Map();
+  const useOf = (vm, words) => {
+    const use = used.get(`${vm.host}/${vm.vm}`);
+    if (!use) return "";
+    return use.stale ? h("span", { class: "quiet", title: name(use.stale.error.message) }, "stale") : words(use);
+  };
   const { bar, update } = filterBar();
   const status = h("p", { class: "count" }, "Reading the VMs of all hosts…");
   const actions = h("div", { class: "actions" });
@@ -69,11 +101,15 @@ async function showList(main, route, { signal }) {
     select: chosen,
     describe: (vm) => `${target(vm.host, vm.vm)}, ${vm.state}`,
     open: (vm) => go("vms", [vm.host, vm.vm]),
+    need: (from, to) => readMore(from, to),
     columns: [
       { title: h("span", { class: "unseen" }, "Selected"), width: "1.5rem", align: "check", cell: (vm) => h("span", { class: "box", "aria-hidden": "true" }, chosen.has(`${vm.host}/${vm.vm}`) ? "✓" : "") },
       { title: "VM", width: "minmax(5rem, 2fr)", cell: (vm) => h("span", { class: "strong" }, name(vm.vm)) },
       { title: "Host", width: "minmax(3.5rem, 1fr)", cell: (vm) => name(vm.host) },
       { title: "State", width: "minmax(7rem, 1.2fr)", cell: (vm) => stateMark(vm.state, vm.reason) },
+      { title: "CPU", width: "4.5rem", align: "number", wide: true, cell: (vm) => useOf(vm, ({ cpu }) => percent(cpu.percent)) },
+      { title: "Memory", width: "5.5rem", align: "number", wide: true, cell: (vm) => useOf(vm, memoryOf) },
+      { title: "Reserved by", width: "minmax(6rem, 1.4fr)", wide: true, cell: (vm) => reservedMark(vm) },
       { title: "Labels", width: "minmax(6rem, 2fr)", align: "labels", wide: true, cell: (vm) => Object.entries(vm.labels ?? {}).map(([key, value]) => h("span", { class: "label" }, `${name(key)}=${name(value)}`)) },
     ],
   });
@@ -98,12 +134,14 @@ async function showList(main, route, { signal }) {
   }
   list.element.addEventListener("select", drawActions);
 
-  function draw(answer) {
-    found = inOrder(answer.vms ?? []);
+  function draw(answer, from) {
+    if (answer.total !== found.length || from === 0) found = new Array(answer.total);
+    answer.vms.forEach((vm, index) => (found[from + index] = vm));
     const away = (answer.settled ?? []).filter((outcome) => outcome.error);
     const words = `${count(found.length, "VM")}${isFiltered(filter) ? " match" : ""}`;
     fill(status, h("b", {}, words),
       answer.as_of ? h("span", { class: "quiet" }, ` · as of ${ago(answer.as_of)}`) : null,
+      answer.reservations_unknown ? h("span", { class: "badge warn", title: name(answer.reservations_unknown) }, "reservations unknown") : null,
       answer.stale?.length ? h("span", { class: "badge warn", title: answer.stale.map((one) => `${one.host}: ${one.reason ?? ""} since ${ago(one.since)}`).join("\n") }, `${count(answer.stale.length, "host")} away: old rows`) : null);
     const notices = away.length ? h("details", { class: "away" },
       h("summary", {}, mark("warn", "▲", `${count(away.length, "host")} could not be listed`)),
@@ -126,6 +164,34 @@ async function showList(main, route, { signal }) {
     return words;
   }
 
+  const part = (from, signal) => json(`/vms${queryString({ ...filter, allow_stale: "true", offset: from, limit: PART })}`, { signal });
+
+  /** Reads the rows that have come into sight. */
+  let reading = false;
+  async function readMore(from, to) {
+    if (reading || !asking) return;
+    const mine = asking;
+    const first = found.slice(from, to).findIndex((row) => !row);
+    // `findIndex` sees holes; `slice` keeps them.
+    if (first < 0) return;
+    reading = true;
+    try {
+      const start = Math.max(0, from + first - PART / 4);
+      const answer = await part(start, mine.signal);
+      if (mine.signal.aborted) return;
+      if (answer.total === found.length) answer.vms.forEach((vm, index) => (found[start + index] = vm));
+      else draw(answer, start);
+    } catch (failure) {
+      if (!mine.signal.aborted && failure.status !== 401) {
+        fill(status, h("b", {}, count(found.length, "VM")), " ", mark("warn", "▲", `not all read: ${failure.message}`));
+        await sleep(2_000, mine.signal);
+      }
+    } finally {
+      reading = false;
+      if (!mine.signal.aborted) list.refresh();
+    }
+  }
+
   let asking = null;
   async function ask(quiet) {
     asking?.abort();
@@ -134,9 +200,12 @@ async function showList(main, route, { signal }) {
     signal.addEventListener("abort", () => mine.abort(), { once: true });
     if (!quiet) main.setAttribute("aria-busy", "true");
     try {
-      const answer = await json(`/vms${queryString({ ...filter, allow_stale: "true" })}`, { signal: mine.signal });
+      // What is in sight is read again; what is not, when it comes into sight.
+      const from = quiet ? Math.max(0, list.range()[0]) : 0;
+      const answer = await part(from, mine.signal);
       if (mine.signal.aborted) return;
-      const words = draw(answer);
+      if (quiet) found = new Array(answer.total);
+      const words = draw(answer, from);
       if (!quiet) say(words);
     } catch (failure) {
       if (mine.signal.aborted || failure.status === 401) return;
@@ -153,8 +222,29 @@ async function showList(main, route, { signal }) {
     }
   }
 
+  /** Measures the VMs that are in sight. A token may not be allowed to: then the columns stay empty. */
+  let mayMeasure = true;
+  async function measure() {
+    const hosts = [...new Set(list.inSight().map((vm) => vm.host))].slice(0, MEASURED);
+    if (!mayMeasure || !hosts.length || document.hidden) return;
+    try {
+      const round = await json(`/statistics${queryString({ selector: hosts.map((host) => `${host}/`) })}`, { signal });
+      used.clear();
+      for (const vm of round.vms) used.set(`${vm.host}/${vm.vm}`, vm);
+      list.refresh();
+    } catch (failure) {
+      if (failure.status === 403) mayMeasure = false;
+    }
+  }
+
   drawActions();
   await ask(false);
+  (async () => {
+    while (!signal.aborted) {
+      await measure();
+      await sleep(used.size ? MEASURE : 1_000, signal);
+    }
+  })();
   (async () => {
     while (!signal.aborted) {
       await sleep(AGAIN, signal);
@@ -182,12 +272,52 @@ async function showVm(main, host, vm, { signal }) {
       h("a", { class: "button", href: link("vms", [], { selector: vm }) }, "Look on all hosts")));
     return;
   }
-  const { host: _host, vm: _vm, state, reason, labels, ...more } = row;
+  const { host: _host, vm: _vm, state, reason, labels, reserved_by: by, reserved_until_ms: until, ...more } = row;
+  const use = h("section", { class: "card facts" }, h("h2", {}, "Use"), h("p", { class: "quiet" }, state === "shut off" ? "It is shut off: it uses nothing." : "Measuring…"));
+  if (state !== "shut off") showUse(use, host, vm, { signal });
   const act = (verb, words, kind = "") => h("a", { class: `button ${kind}`, href: link("run", [], { verb, selector }) }, words);
   fill(place,
-    h("div", { class: "card" }, h("p", { class: "state" }, stateMark(state, reason)),
+    h("div", { class: "card" }, h("p", { class: "state" }, stateMark(state, reason),
+      by ? h("span", {}, " · reserved by ", h("b", {}, name(by)), ` until ${clock(until)}`) : null),
       h("p", { class: "actions" }, act("exec", "Run a command", "primary"), act("vm-info", "Ask for details"), act(state === "shut off" ? "vm-start" : "vm-shutdown", state === "shut off" ? "Start" : "Shut down"),
         h("a", { class: "button", href: link("run", [], { selector }) }, "More…"), h("a", { class: "button", href: link("events", [], { selector }) }, "Its events"))),
     h("div", { class: "cards" }, facts("Identity", { host, ...more, ...Object.fromEntries(Object.entries(labels ?? {}).map(([key, value]) => [`label ${key}`, value])) }),
+      use,
       h("section", { class: "card" }, h("h2", {}, "Screen"), state === "shut off" ? h("p", { class: "quiet" }, "It is shut off: there is no screen.") : screen(host, vm, { signal }))));
+}
+
+/** What a VM uses, measured again while it is looked at. */
+async function showUse(card, host, vm, { signal }) {
+  const selector = selectorOf(host, vm);
+  while (!signal.aborted) {
+    if (!document.hidden) {
+      try {
+        const round = await json(`/statistics${queryString({ selector, max_age: "1s" })}`, { signal });
+        const found = round.vms.find((one) => one.vm === vm && one.host === host);
+        const away = round.hosts.find((one) => one.stale)?.stale;
+        fill(card, h("h2", {}, "Use"), found ? useFacts(found) : h("p", {}, away ? mark("warn", "▲", name(away.error.message)) : "Its host does not have it any more."));
+      } catch (failure) {
+        if (signal.aborted) return;
+        fill(card, h("h2", {}, "Use"), h("p", { class: "quiet" }, failure.status === 403 ? "This token may not use stats." : name(failure.message)));
+        if (failure.status === 403) return;
+      }
+    }
+    await sleep(MEASURE / 2, signal);
+  }
+}
+
+function useFacts(vm) {
+  const { disks, interfaces, stale } = vm;
+  const pairs = {
+    CPU: vm.cpu.percent === null ? "not known yet" : `${percent(vm.cpu.percent)} of one processor${vm.cpu.vcpus ? `, of ${count(vm.cpu.vcpus, "vCPU")}` : ""}`,
+    Memory: memoryOf(vm) || "not known",
+    "Disks read": rate(sum(disks, "read_bytes_per_second")),
+    "Disks write": rate(sum(disks, "write_bytes_per_second")),
+    "Network receives": rate(sum(interfaces, "rx_bytes_per_second")),
+    "Network sends": rate(sum(interfaces, "tx_bytes_per_second")),
+  };
+  return [
+    stale ? h("p", {}, mark("warn", "▲", `stale${stale.for_ms ? ` for ${duration(stale.for_ms)}` : ""}`), " ", name(stale.error.message)) : null,
+    h("dl", {}, Object.entries(pairs).map(([key, value]) => [h("dt", {}, key), h("dd", {}, value)])),
+  ];
 }

@@ -6,7 +6,7 @@ use atp_api::{ErrorKind, RequestError, read_request};
 use axum::body::{Body, to_bytes};
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use serde::Serialize;
@@ -15,6 +15,12 @@ use serde_json::Value;
 
 use crate::problem::Refusal;
 use crate::state::Service;
+
+/// The header by which a client names a request that it may send again.
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
+/// The most characters of a client's key.
+const MAX_KEY: usize = 256;
 
 /// The most parameters of a request.
 const MAX_PARAMETERS: usize = 64;
@@ -139,6 +145,18 @@ impl<T: DeserializeOwned + Send> FromRequestParts<Service> for Path<T> {
         match axum::extract::Path::<T>::from_request_parts(parts, service).await {
             Ok(axum::extract::Path(value)) => Ok(Path(value)),
             Err(_) => Err(Refusal::nothing("there is nothing at this path")),
+        }
+    }
+}
+
+/// The client's key for its request.
+pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
+    let Some(value) = headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
+    match value.to_str() {
+        Ok(key) if (1..=MAX_KEY).contains(&key.len()) => Ok(Some(key.to_owned())),
+        _ => {
+            let problem = format!("expected 1 to {MAX_KEY} characters of ASCII");
+            Err(Refusal::field(IDEMPOTENCY_KEY, problem))
         }
     }
 }

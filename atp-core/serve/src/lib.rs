@@ -35,6 +35,7 @@
 //! | session | what a browser has in place of a token: a cookie, and a word against forged requests |
 //! | caller | the token of a request, and where it comes from |
 //! | listing | the VMs of a host, as it was asked for them; used again for `cache_ttl` |
+//! | reservation | a VM that an owner uses until a time: no other gets it by a reservation |
 //! | stale | older than was asked for, because the host does not answer; only if the request allows it |
 //! | store | the database of runs: what it was told outlasts the service |
 //! | interrupted | a run that was under way when the service ended; it can be resumed |
@@ -60,6 +61,7 @@ mod page;
 mod plans;
 mod problem;
 mod published;
+mod reservations;
 mod route;
 mod router;
 mod runs;
@@ -71,7 +73,9 @@ mod sse;
 mod state;
 mod store;
 mod time;
+mod usage;
 mod verbs;
+mod vm_metrics;
 mod vms;
 
 pub use auth::{NewToken, Secret, Token, TokenFile, TokensError};

@@ -2,8 +2,10 @@
 
 use std::fmt;
 
-use atp_api::ErrorKind;
+use atp_api::{ErrorKind, VmStatistics};
 use atp_telemetry::OPENMETRICS;
+use atp_transport::HostInfo;
+use axum::Extension;
 use axum::extract::State;
 use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
@@ -13,12 +15,14 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::exemplar::Exemplar;
 use serde_json::json;
 
-use crate::auth::Access;
+use crate::auth::{Access, Caller, may_see_vm};
 use crate::body::{answer, answer_with};
 use crate::cluster::Cluster;
 use crate::problem::Refusal;
 use crate::route::{Content, Route};
 use crate::state::Service;
+use crate::usage;
+use crate::vm_metrics::VmMetrics;
 
 pub(crate) fn routes() -> Vec<Route> {
     vec![
@@ -45,11 +49,21 @@ async fn ready(State(service): State<Service>) -> Response {
     answer_with(StatusCode::OK, &json!({"status": "ok"}))
 }
 
-async fn metrics(State(service): State<Service>) -> Response {
+/// A caller is known unless metrics are public, and sees the VMs of its token.
+async fn metrics(State(service): State<Service>, caller: Option<Extension<Caller>>) -> Response {
+    let most = service.config().vm_metrics;
+    let is_shown = |host: &HostInfo, vm: &VmStatistics| {
+        caller.as_ref().is_none_or(|caller| may_see_vm(&caller.token, host, &vm.vm))
+    };
+    let vms = match most {
+        0 => None,
+        most => Some(VmMetrics::of(usage::of_all(&service, is_shown).await, most)),
+    };
     // For a thousand hosts this computes for some milliseconds.
-    let text =
-        tokio::task::spawn_blocking(move || service.exporter().render_with(ServiceMetrics(service.clone())))
-            .await;
+    let text = tokio::task::spawn_blocking(move || {
+        service.exporter().render_with(ServiceMetrics(service.clone(), vms))
+    })
+    .await;
     match text {
         Ok(text) => ([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response(),
         Err(_) => Refusal::new(ErrorKind::Panicked, "the metrics cannot be written").into_response(),
@@ -58,7 +72,7 @@ async fn metrics(State(service): State<Service>) -> Response {
 
 /// The metrics of a service, read when they are encoded.
 #[derive(Debug)]
-struct ServiceMetrics(Service);
+struct ServiceMetrics(Service, Option<VmMetrics>);
 
 impl Collector for ServiceMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
@@ -77,7 +91,7 @@ impl Collector for ServiceMetrics {
             ("atp_events_kept", "Events kept for streams that resume", service.events().counts().0 as u64),
             (
                 "atp_cache_entries",
-                "Listings and screens that are kept",
+                "Listings, statistics and screens that are kept",
                 service.cache_counts().entries as u64,
             ),
         ] {
@@ -90,7 +104,11 @@ impl Collector for ServiceMetrics {
             metric.encode_gauge(&i64::try_from(count).unwrap_or(i64::MAX))?;
         }
 
-        let help = "Questions for listings and screens, by how they were answered";
+        if let Some(vms) = &self.1 {
+            vms.encode(&mut encoder)?;
+        }
+
+        let help = "Questions for listings, statistics and screens, by how they were answered";
         let mut metric = encoder.encode_descriptor("atp_cache_requests", help, None, MetricType::Counter)?;
         let counts = service.cache_counts();
         for (result, count) in [

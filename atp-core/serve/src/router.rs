@@ -14,7 +14,9 @@ use crate::openapi::{self};
 use crate::problem::Refusal;
 use crate::route::Route;
 use crate::state::Service;
-use crate::{events, files, hosts, observe, page, plans, runs, screenshots, session, verbs, vms};
+use crate::{
+    events, files, hosts, observe, page, plans, reservations, runs, screenshots, session, usage, verbs, vms,
+};
 
 /// What a page of the service may load and do: what the service itself serves, and nothing else.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
@@ -30,6 +32,8 @@ pub(crate) fn routes() -> Vec<Route> {
         verbs::routes(),
         hosts::routes(),
         vms::routes(),
+        reservations::routes(),
+        usage::routes(),
         screenshots::routes(),
         plans::routes(),
         files::routes(),

@@ -53,6 +53,8 @@ pub struct ServeConfig {
     pub read_only: bool,
     /// Whether metrics need no token.
     pub metrics_public: bool,
+    /// The most VMs of which metrics say what they use, 0 for none. Each has some ten lines.
+    pub vm_metrics: usize,
     /// How long a session of a browser lasts that is not used.
     #[serde(with = "humantime_serde")]
     pub session_ttl: Duration,
@@ -121,6 +123,7 @@ impl Default for ServeConfig {
             max_runs: 10_000,
             read_only: false,
             metrics_public: false,
+            vm_metrics: 0,
             session_ttl: Duration::from_secs(12 * 3600),
             cache_ttl: Duration::from_secs(5),
             cache_entries: 20_000,

@@ -23,6 +23,7 @@ use crate::runs::Runs;
 use crate::settings::{NoFolder, ServeConfig};
 use crate::store::{Database, Store, StoreError};
 use crate::time::Clock;
+use crate::usage::Usage;
 use crate::vms::Listed;
 
 /// The most pictures that are kept. One is some hundred KiB.
@@ -46,6 +47,7 @@ struct Inner {
     metrics: Metrics,
     listings: Cache<Listed>,
     screens: Cache<Vec<u8>>,
+    usage: Usage,
     events: Events,
     audit: Audit,
     runs: Runs,
@@ -147,6 +149,7 @@ impl Service {
             metrics: Metrics::default(),
             listings,
             screens: Cache::new(MAX_SCREENS),
+            usage: Usage::default(),
             events,
             audit,
             runs: Runs::new(store),
@@ -234,6 +237,10 @@ impl Service {
         &self.inner.screens
     }
 
+    pub(crate) fn usage(&self) -> &Usage {
+        &self.inner.usage
+    }
+
     pub(crate) fn listings(&self) -> &Cache<Listed> {
         &self.inner.listings
     }
@@ -241,7 +248,7 @@ impl Service {
     /// How the questions to caches were answered.
     pub(crate) fn cache_counts(&self) -> CacheCounts {
         let (listings, screens) = (self.inner.listings.counts(), self.inner.screens.counts());
-        listings.and(screens)
+        listings.and(screens).and(self.inner.usage.counts())
     }
 
     pub(crate) fn audit(&self) -> &Audit {
@@ -254,6 +261,11 @@ impl Service {
 
     pub(crate) fn cluster(&self) -> Option<&Cluster> {
         self.inner.cluster.as_ref()
+    }
+
+    /// What outlasts the service: runs and reservations.
+    pub(crate) fn store(&self) -> &Store {
+        self.inner.runs.store()
     }
 
     pub(crate) fn events(&self) -> &Events {

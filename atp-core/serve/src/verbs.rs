@@ -69,6 +69,9 @@ const NAMES: &[Name] = &[
     change("scenario", "run"),
 ];
 
+/// Names that permissions are given by, of what is no operation: reserving and releasing VMs, and measuring them.
+const OTHERS: [&str; 2] = ["reserve", "stats"];
+
 pub(crate) fn routes() -> Vec<Route> {
     vec![
         Route::get("/api/v1/verbs", list)
@@ -79,7 +82,7 @@ pub(crate) fn routes() -> Vec<Route> {
 
 /// The names of verbs that permissions can be given by.
 pub fn verb_names() -> Vec<&'static str> {
-    let mut names: Vec<_> = NAMES.iter().map(|name| name.name).collect();
+    let mut names: Vec<_> = NAMES.iter().map(|name| name.name).chain(OTHERS).collect();
     names.sort_unstable();
     names.dedup();
     names

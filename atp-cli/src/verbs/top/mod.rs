@@ -8,7 +8,7 @@ use std::io::{self, IsTerminal as _};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use atp_executor::{Executor, SampleOptions, Selection, Selector};
+use atp_executor::{Selection, Selector};
 use clap::Args;
 use crossterm::event::{Event, EventStream, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use futures_util::StreamExt as _;
@@ -21,8 +21,8 @@ use crate::args::{GlobalArgs, NarrowArgs};
 use crate::completer;
 use crate::context::Context;
 use crate::exit::SUCCESS;
-use crate::inventory::{self, CLOSE_TIMEOUT};
 use crate::problem::{Failure, Problem};
+use crate::sampling::Opened;
 use crate::signals::Interrupts;
 
 const EXAMPLES: &str = "\
@@ -79,23 +79,23 @@ impl Verb for TopArgs {
         let interrupts = Interrupts::listen()?;
         let all = if self.selectors.is_empty() { Selection::all() } else { Selection::of(self.selectors) };
         let selection = self.narrow.narrow(all);
-        let manager = inventory::open_selected(&selection, &context.settings, &interrupts).await?;
-        let options = SampleOptions { interval: self.interval, ..SampleOptions::default() };
-        let sampler = Executor::new(manager.clone()).sample(&selection, options);
-        let mut sampler = sampler.map_err(Problem::from)?;
-        let mut view = View::new(manager.hosts());
+        let opened = Opened::open(selection, self.interval, context, &interrupts).await?;
+        let (mut sampling, hosts, manager) = opened.split();
+        let mut view = View::new(hosts);
         let mut screen = Screen::enter().context("the terminal cannot be set up").map_err(Failure::Bug)?;
         let mut events = EventStream::new();
         // Rounds are taken by a task of their own, so that keys are answered while one is under way.
         let (rounds, mut next) = tokio::sync::mpsc::channel(1);
-        let sampling = tokio::spawn(async move {
+        let task = tokio::spawn(async move {
             loop {
-                let round = sampler.next().await;
-                if rounds.send(round).await.is_err() {
+                let round = sampling.next().await;
+                let is_last = round.is_err();
+                if rounds.send(round).await.is_err() || is_last {
                     return;
                 }
             }
         });
+        let mut failed = None;
         let result = loop {
             if let Err(error) = screen.draw(&mut view) {
                 break Err(error);
@@ -116,15 +116,22 @@ impl Verb for TopArgs {
                     None => break Ok(SUCCESS),
                 },
                 round = next.recv() => match round {
-                    Some(round) => view.take(round),
+                    Some(Ok(round)) => view.take(round),
+                    Some(Err(problem)) => {
+                        failed = Some(problem);
+                        break Ok(SUCCESS);
+                    }
                     None => break Err(io::Error::other("the measurements ended")),
                 },
             }
         };
-        sampling.abort();
+        task.abort();
         drop(events);
         drop(screen);
-        inventory::close(&manager, CLOSE_TIMEOUT).await;
+        Opened::close(manager).await;
+        if let Some(problem) = failed {
+            return Err(problem.into());
+        }
         result.context("the terminal cannot be used").map_err(Failure::Bug)
     }
 }

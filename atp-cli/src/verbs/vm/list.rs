@@ -11,6 +11,7 @@ use crate::dry_run;
 use crate::problem::Failure;
 use crate::render::Forms;
 use crate::render::table::{NOTHING, Rows, number, reason, size, vm};
+use crate::verbs::reserve::until;
 use crate::verbs::verb::Run;
 
 const EXAMPLES: &str = "\
@@ -36,14 +37,24 @@ impl Run for ListArgs {
             selection: self.narrow.narrow(all),
             operation: Operation::VmList,
             dry_run: dry_run::name_only,
-            forms: Forms::new(listing, &["state", "id", "vcpus", "memory_kib", "max_memory_kib"]),
+            forms: Forms::new(listing, COLUMNS),
         })
     }
 }
 
+const COLUMNS: &[&str] =
+    &["state", "id", "vcpus", "memory_kib", "max_memory_kib", "reserved_by", "reserved_until_ms"];
+
 /// One row per VM, and one per host that could not be listed.
 fn listing(outcomes: &[Outcome]) -> String {
-    let mut rows = Rows::new(&["HOST", "VM", "STATE", "VCPUS", "MEMORY"]);
+    let is_reserved = |outcome: &Outcome| match &outcome.data {
+        Some(Data::Domain(domain)) => domain.reserved_by.is_some(),
+        _ => false,
+    };
+    let has_reserved = outcomes.iter().any(is_reserved);
+    let all = ["HOST", "VM", "STATE", "VCPUS", "MEMORY", "RESERVED BY", "UNTIL"];
+    let shown = if has_reserved { &all[..] } else { &all[..5] };
+    let mut rows = Rows::new(shown);
     for outcome in outcomes {
         let vm = vm(outcome);
         match &outcome.data {
@@ -53,9 +64,15 @@ fn listing(outcomes: &[Outcome]) -> String {
                     None => domain.state_with_reason(),
                 };
                 let (vcpus, memory) = (number(domain.vcpus), size(domain.memory_kib));
-                rows.add_outcome(outcome, &[vm, &state, &vcpus, &memory]);
+                let by = domain.reserved_by.as_deref().unwrap_or(NOTHING);
+                let until = domain.reserved_until_ms.map_or_else(|| NOTHING.to_owned(), until);
+                let cells = [vm, &state, &vcpus, &memory, by, &until];
+                rows.add_outcome(outcome, &cells[..shown.len() - 1]);
             }
-            _ => rows.add_outcome(outcome, &[vm, reason(outcome), NOTHING, NOTHING]),
+            _ => {
+                let cells = [&[vm, reason(outcome)][..], &[NOTHING; 4]].concat();
+                rows.add_outcome(outcome, &cells[..shown.len() - 1]);
+            }
         }
     }
     rows.finish()
@@ -98,6 +115,19 @@ mod tests {
             "HOST  VM             STATE        VCPUS  MEMORY\n\
              h1    web\\x1b[31m\\n  shut off     2      1.5 GiB\n\
              h2    -              unreachable  -      -\n"
+        );
+    }
+
+    #[test]
+    fn reservations_are_shown_if_there_are_any() {
+        let mut reserved = row("a");
+        let Some(Data::Domain(domain)) = &mut reserved.data else { panic!() };
+        (domain.reserved_by, domain.reserved_until_ms) = (Some("job-1".to_owned()), Some(0));
+        assert_eq!(
+            plain(&listing(&[reserved, row("b")])),
+            "HOST  VM  STATE     VCPUS  MEMORY   RESERVED BY  UNTIL\n\
+             h1    a   shut off  2      1.5 GiB  job-1        1970-01-01T00:00:00Z\n\
+             h1    b   shut off  2      1.5 GiB  -            -\n"
         );
     }
 

@@ -111,6 +111,12 @@ pub struct DomainInfo {
     pub memory_kib: Option<u64>,
     /// The most memory the guest may get, KiB; none where only the state was asked for.
     pub max_memory_kib: Option<u64>,
+    /// Who has reserved it, if it is reserved and reservations were asked for. No host knows of this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reserved_by: Option<String>,
+    /// Until when it is reserved, milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reserved_until_ms: Option<u64>,
 }
 
 impl DomainInfo {
@@ -125,6 +131,8 @@ impl DomainInfo {
             vcpus: None,
             memory_kib: None,
             max_memory_kib: None,
+            reserved_by: None,
+            reserved_until_ms: None,
         }
     }
 }

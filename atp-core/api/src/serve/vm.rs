@@ -13,14 +13,19 @@ use crate::outcome::Outcome;
 /// The VMs of a selection.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct VmListing {
-    /// The VMs, by host and then name.
+    /// The VMs, by host and then name, each with its numbers in the order of numbers.
     pub vms: Vec<VmEntry>,
+    /// How many there are, also if the answer has only some of them.
+    pub total: u64,
     /// The hosts that could not be listed, with the reason.
     pub settled: Vec<Outcome>,
     /// The hosts whose VMs are as they were listed earlier.
     pub stale: Vec<StaleHost>,
     /// When the oldest listing was made that is not among the stale ones; RFC 3339. None if there is none.
     pub as_of: Option<String>,
+    /// Why it is not known which VMs are reserved, if it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reservations_unknown: Option<String>,
 }
 
 /// A VM as its host listed it.
@@ -52,6 +57,12 @@ pub struct VmFacts {
     pub memory_kib: Option<u64>,
     /// The most memory that the guest may get, KiB, where it is known.
     pub max_memory_kib: Option<u64>,
+    /// Who has reserved it, if it is reserved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reserved_by: Option<String>,
+    /// Until when it is reserved, milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reserved_until_ms: Option<u64>,
 }
 
 impl From<&DomainInfo> for VmFacts {
@@ -63,6 +74,8 @@ impl From<&DomainInfo> for VmFacts {
             vcpus: info.vcpus,
             memory_kib: info.memory_kib,
             max_memory_kib: info.max_memory_kib,
+            reserved_by: info.reserved_by.clone(),
+            reserved_until_ms: info.reserved_until_ms,
         }
     }
 }

@@ -73,6 +73,12 @@ class DomainInfo:
     is not.
     """
 
+    reserved_by: Optional[str] = None
+    """Who has reserved it, if it is reserved and reservations were asked for. No host knows of this."""
+
+    reserved_until_ms: Optional[int] = None
+    """Until when it is reserved, milliseconds since 1970."""
+
     vcpus: Optional[int] = None
     """Virtual CPUs; none where only the state was asked for."""
 
@@ -232,6 +238,12 @@ class VmReport:
     """Why it is in that state; none where libvirt gives no reason, or was not asked: for one running domain it
     is not.
     """
+
+    reserved_by: Optional[str] = None
+    """Who has reserved it, if it is reserved and reservations were asked for. No host knows of this."""
+
+    reserved_until_ms: Optional[int] = None
+    """Until when it is reserved, milliseconds since 1970."""
 
     title: Optional[str] = None
     """The title in the definition, if any."""

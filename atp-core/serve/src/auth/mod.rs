@@ -10,7 +10,9 @@ mod tokens;
 
 pub(crate) use caller::{Access, Caller, Peer};
 pub(crate) use guard::{guard, session_cookie};
-pub(crate) use permit::{has_verb, may_see_host, may_see_vm, permit, permit_transfer, permit_verb};
+pub(crate) use permit::{
+    has_verb, may_see_host, may_see_vm, permit, permit_other, permit_transfer, permit_verb,
+};
 pub use secret::Secret;
 pub(crate) use sessions::{COOKIE, Sessions};
 pub use tokens::{NewToken, Token, TokenFile, TokensError};

@@ -75,10 +75,15 @@ pub(crate) fn permit_verb(token: &Token, operation: &Operation) -> Result<(), Re
 
 /// Checks that a token may copy files, before there is an operation.
 pub(crate) fn permit_transfer(token: &Token) -> Result<(), Refusal> {
-    if token.role >= Role::Operator && has_verb(token, "cp") {
+    permit_other(token, Role::Operator, "cp")
+}
+
+/// Checks that a token may do what is no operation, from this role on.
+pub(crate) fn permit_other(token: &Token, role: Role, verb: &str) -> Result<(), Refusal> {
+    if token.role >= role && has_verb(token, verb) {
         return Ok(());
     }
-    let problem = format!("the token {:?} may not use cp", token.name);
+    let problem = format!("the token {:?} may not use {verb}", token.name);
     Err(Refusal::new(ErrorKind::PermissionDenied, problem))
 }
 

@@ -41,6 +41,11 @@ impl Runs {
         Runs { store, active: Mutex::default() }
     }
 
+    /// The store.
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
     pub(super) fn active(&self, run: i64) -> Option<Arc<Active>> {
         self.active.lock().get(&run).cloned()
     }

@@ -13,16 +13,11 @@ use super::drive::drive;
 use super::share::{share, unwritable};
 use super::{Activity, created, summary, visible};
 use crate::auth::Caller;
-use crate::body::{Json, answer};
+use crate::body::{Json, answer, idempotency_key};
 use crate::plans::{operation_of, plan_of};
 use crate::problem::Refusal;
 use crate::state::Service;
 use crate::store::{Change, NewRun, RunRecorder, Started, StoreError, TargetRow};
-
-const IDEMPOTENCY_KEY: &str = "idempotency-key";
-
-/// The most characters of a client's key.
-const MAX_KEY: usize = 256;
 
 pub(super) async fn create(
     State(service): State<Service>,
@@ -156,15 +151,4 @@ fn body_hash(request: &RunRequest) -> String {
     // Every key in it is text, so that serialising it cannot fail.
     let json = canonical_json(&serde_json::to_value(request).unwrap_or_default());
     Digest::of(json.as_bytes()).to_string()
-}
-
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
-    let Some(value) = headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
-    match value.to_str() {
-        Ok(key) if (1..=MAX_KEY).contains(&key.len()) => Ok(Some(key.to_owned())),
-        _ => {
-            let problem = format!("expected 1 to {MAX_KEY} characters of ASCII");
-            Err(Refusal::field(IDEMPOTENCY_KEY, problem))
-        }
-    }
 }

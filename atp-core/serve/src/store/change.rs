@@ -4,6 +4,7 @@ use sqlx::Error;
 use uuid::Uuid;
 
 use super::StoreError;
+use super::reservations::{NewReservations, release, reserve};
 use super::sql::{Db, values};
 
 /// A change.
@@ -25,6 +26,10 @@ pub(crate) enum Change {
     Halt { run: i64, reason: String, is_abort: bool },
     /// Forgets the oldest runs: those created before that time, and those beyond that number.
     Retain { since: i64, most: i64 },
+    /// Reserves VMs. How many is the answer.
+    Reserve(Box<NewReservations>),
+    /// Ends reservations of VMs, by their UUIDs, of an owner; those that a token of this name made, if one is given.
+    Release { vms: Vec<String>, owner: String, by: Option<String> },
 }
 
 /// A run that is planned.
@@ -159,6 +164,8 @@ pub(super) async fn apply(db: &mut Db, change: &Change, now: i64) -> Result<i64,
                 ) ORDER BY id LIMIT 4)";
             Ok(db.execute(statement, values![*since, *most]).await?)
         }
+        Change::Reserve(new) => reserve(db, new).await,
+        Change::Release { vms, owner, by } => Ok(release(db, vms, owner, by.as_deref()).await?),
     }
 }
 

@@ -1,4 +1,4 @@
-//! The store of runs: a SQLite database, or one in PostgreSQL, which one service has open at a time.
+//! The store of runs and reservations: a SQLite database, or one in PostgreSQL, which one service has open at a time.
 //!
 //! What a run has to say goes through one writer, which commits all that has come while the disk was busy as one
 //! transaction, with `synchronous=FULL` in SQLite: what a caller was answered outlasts the process and a loss of power. Readers have
@@ -22,6 +22,7 @@ mod patience;
 mod read;
 mod recorder;
 mod recover;
+mod reservations;
 mod schema;
 mod server;
 mod session;
@@ -41,6 +42,7 @@ pub(crate) use link::Link;
 pub(crate) use read::RunRow;
 pub(crate) use recorder::{RunRecorder, key};
 pub(crate) use recover::INTERRUPTED;
+pub(crate) use reservations::NewReservations;
 pub(crate) use server::Shared;
 pub(crate) use session::Database;
 
@@ -122,6 +124,15 @@ pub enum StoreError {
         run: i64,
         /// Whether the body was the same.
         is_same: bool,
+    },
+    /// The client has reserved VMs with this key, by another request.
+    #[error("the key was used for other reservations")]
+    OtherReservation,
+    /// Fewer VMs are free than were asked for.
+    #[error("{free} VMs are free, which are too few")]
+    TooFewFree {
+        /// How many.
+        free: usize,
     },
     /// The service ends.
     #[error("the store of runs is closed")]

@@ -9,7 +9,8 @@ use super::{StoreError, failed};
 const APPLICATION: i64 = 0x4154_5072;
 
 /// Each makes the schema of its number, from 1, of the one before.
-const STEPS: &[&str] = &["
+const STEPS: &[&str] = &[
+    "
     CREATE TABLE runs (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         op TEXT NOT NULL,
@@ -54,7 +55,21 @@ const STEPS: &[&str] = &["
         PRIMARY KEY (by, key)
     );
     CREATE INDEX requests_by_run ON requests (run);
-"];
+",
+    "
+    CREATE TABLE reservations (
+        uuid TEXT NOT NULL PRIMARY KEY,
+        host TEXT NOT NULL,
+        vm TEXT NOT NULL,
+        owner TEXT NOT NULL,
+        until INTEGER NOT NULL,
+        by TEXT NOT NULL,
+        request TEXT NOT NULL,
+        body TEXT NOT NULL
+    );
+    CREATE INDEX reservations_by_request ON reservations (by, request);
+",
+];
 
 /// The same for PostgreSQL.
 pub(super) const DATABASE_STEPS: &[&str] = &[
@@ -141,6 +156,19 @@ pub(super) const DATABASE_STEPS: &[&str] = &[
         ADD due BIGINT;
     CREATE INDEX targets_left ON targets (run, n) WHERE state IN ('waiting', 'started');
     CREATE INDEX targets_by_owner ON targets (owner) WHERE state = 'started';
+",
+    "
+    CREATE TABLE reservations (
+        uuid TEXT NOT NULL PRIMARY KEY,
+        host TEXT NOT NULL,
+        vm TEXT NOT NULL,
+        owner TEXT NOT NULL,
+        until BIGINT NOT NULL,
+        by TEXT NOT NULL,
+        request TEXT NOT NULL,
+        body TEXT NOT NULL
+    );
+    CREATE INDEX reservations_by_request ON reservations (by, request);
 ",
 ];
 

@@ -111,3 +111,19 @@ async fn verbs_have_facts_and_schemas() {
     assert_eq!(verbs.len(), known);
     assert!(verbs.iter().all(|verb| !verb["names"].as_array().unwrap().is_empty()), "{verbs:?}");
 }
+
+#[tokio::test]
+async fn a_part_of_a_list_says_how_many_there_are() {
+    let bed = Bed::start(3, 12).await;
+    let token = bed.admin();
+    let all = bed.get("/api/v1/vms", &token).await.json();
+    assert_eq!((names(&all).len(), &all["total"]), (36, &json!(36)));
+    // Numbers are in the order of numbers.
+    assert_eq!(names(&all)[8..13], ["h1/vm9", "h1/vm10", "h1/vm11", "h1/vm12", "h2/vm1"]);
+    let part = bed.get("/api/v1/vms?offset=10&limit=3", &token).await.json();
+    assert_eq!((names(&part), &part["total"]), (names(&all)[10..13].to_vec(), &json!(36)));
+    let last = bed.get("/api/v1/vms?offset=35&limit=3&selector=*", &token).await.json();
+    assert_eq!(names(&last), ["h3/vm12"]);
+    assert_eq!(names(&bed.get("/api/v1/vms?offset=99", &token).await.json()).len(), 0);
+    assert_eq!(bed.get("/api/v1/vms?limit=0", &token).await.status, 400);
+}

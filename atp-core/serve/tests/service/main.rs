@@ -13,6 +13,8 @@ mod forgery;
 mod listing;
 mod permissions;
 mod requests;
+mod reservations;
 mod runs;
 mod streams;
 mod tls;
+mod usage;

@@ -28,7 +28,7 @@ pub struct Fleet {
 }
 
 /// Keys at the top of a file that are the command line's: it keeps its settings beside those of the fleet.
-const OF_THE_COMMAND_LINE: [&str; 15] = [
+const OF_THE_COMMAND_LINE: [&str; 16] = [
     "output",
     "parallel",
     "per_host",
@@ -44,6 +44,7 @@ const OF_THE_COMMAND_LINE: [&str; 15] = [
     "server",
     "server_token_file",
     "server_ca_file",
+    "reservations_file",
 ];
 
 impl Fleet {

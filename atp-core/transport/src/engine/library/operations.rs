@@ -478,14 +478,12 @@ fn info_with(domain: &Domain, known: Option<StateAndReason>) -> Result<DomainInf
         None => domain_stats::state(domain)?,
     };
     Ok(DomainInfo {
-        name: domain.name()?,
-        uuid: domain.uuid()?,
         id: domain.id(),
-        state,
         reason,
         vcpus: Some(info.nr_virt_cpu),
         memory_kib: Some(info.memory),
         max_memory_kib: Some(info.max_mem),
+        ..DomainInfo::new(domain.name()?, domain.uuid()?, state)
     })
 }
 

@@ -478,14 +478,12 @@ async fn info_with(
         None => state(on, &domain).await?,
     };
     Ok(DomainInfo {
-        name: domain.name,
-        uuid: domain.uuid,
         id: u32::try_from(domain.id).ok(),
-        state,
         reason,
         vcpus: Some(info.vcpus),
         memory_kib: Some(info.memory_kib),
         max_memory_kib: Some(info.max_memory_kib),
+        ..DomainInfo::new(domain.name, domain.uuid, state)
     })
 }
 
