@@ -5,9 +5,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
-use atp_executor::{
-    Data, Outcome, Reservation, RunEvent, RunStart, RunStatistics, Status, StopReason,
-};
+use atp_executor::{Data, Outcome, Reservation, RunEvent, RunStart, RunStatistics, Status, StopReason};
 use atp_transport::{ErrorKind, HostId};
 use tokio::time::Instant;
 use uuid::Uuid;

@@ -178,7 +178,8 @@ impl Verb for ReserveArgs {
             }
             let (free, selected) = (answer.free, answer.selected);
             if selected < u64::from(count) {
-                let problem = Problem::new(format!("too few VMs are selected: {selected}, and --count is {wanted}"));
+                let problem =
+                    Problem::new(format!("too few VMs are selected: {selected}, and --count is {wanted}"));
                 context.console.problem(&problem.hint("`atp vm list SEL` shows which are selected"));
                 return Ok(TARGETS_FAILED);
             }

@@ -404,7 +404,9 @@ fn vms_are_reserved_in_the_service_and_the_list_shows_who_has_them() {
     let first = owned(&reserve).exits(0).outcomes();
     assert_eq!((first.len(), &first[0]["vm"]), (1, &json!("vm1")));
     let other = ["--count", "2", "--owner", "job-2"];
-    bed.there(&[&reserve[..], &other].concat()).exits(1).says(&["too few VMs are free: 1 of the 2 selected, and --count is 2"]);
+    bed.there(&[&reserve[..], &other].concat())
+        .exits(1)
+        .says(&["too few VMs are free: 1 of the 2 selected, and --count is 2"]);
     bed.there(&[&reserve[..], &["--count", "3", "--owner", "job-2"]].concat())
         .exits(1)
         .says(&["too few VMs are selected: 2, and --count is 3"]);
