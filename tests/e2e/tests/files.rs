@@ -1,8 +1,8 @@
 //! Files copied into guests and back, and listed there.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -281,6 +281,112 @@ fn what_others_put_at_the_partial_files_name_in_the_guest_is_not_followed() {
     }
     copy().exits_with(0);
     assert_eq!(sh("cat /tmp/copy; rm /tmp/copy").outcome("h1/vm1").stream("stdout"), "new");
+}
+
+/// All that is below a folder: path, mode, and content or target.
+fn tree(folder: &Path) -> Vec<(PathBuf, u32, Vec<u8>)> {
+    let (mut found, mut left) = (Vec::new(), vec![PathBuf::new()]);
+    while let Some(name) = left.pop() {
+        let path = folder.join(&name);
+        let there = path.symlink_metadata().unwrap();
+        let mode = there.permissions().mode() & 0o777;
+        found.push(if there.is_dir() {
+            left.extend(fs::read_dir(&path).unwrap().map(|entry| name.join(entry.unwrap().file_name())));
+            (name, mode, Vec::new())
+        } else if there.is_symlink() {
+            (name, 0, fs::read_link(&path).unwrap().into_os_string().into_encoded_bytes())
+        } else {
+            (name, mode, fs::read(&path).unwrap())
+        });
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn a_folder_is_the_same_after_it_went_into_a_guest_and_back() {
+    let bed = bed();
+    let here = folder("tree");
+    let (original, back) = (here.join("it"), here.join("back"));
+    fs::create_dir_all(original.join("deep/er")).unwrap();
+    fs::create_dir(original.join("empty")).unwrap();
+    fs::write(original.join("deep/er/noise"), noise(300_000)).unwrap();
+    fs::set_permissions(original.join("deep/er/noise"), fs::Permissions::from_mode(0o751)).unwrap();
+    fs::set_permissions(original.join("empty"), fs::Permissions::from_mode(0o700)).unwrap();
+    for name in ["-n", "line\nfeed", "*", ".hidden"].map(str::to_owned).into_iter().chain(["n".repeat(150)]) {
+        fs::write(original.join(name), "small").unwrap();
+    }
+    symlink("deep/er/noise", original.join("link")).unwrap();
+    symlink("/nowhere//else", original.join("broken")).unwrap();
+    let sh = |line: &str| bed.run(&["exec", "h1/vm1", "--", "sh", "-c", line]);
+    let (from, to) = (original.to_str().unwrap(), back.to_str().unwrap());
+
+    let plain = bed.run(&["cp", "h1/vm1:/etc", to]).exits_with(1).outcome("h1/vm1");
+    assert_eq!(plain.brief(), "h1/vm1 failed none is-a-directory");
+    let dry = bed.atp(&["--dry-run", "cp", "-r", from, "h1/vm1:/tmp/tree"]).run();
+    assert!(dry.exits_with(0).stderr.contains("(a folder, "), "{}", dry.stderr);
+    bed.run(&["cp", "-r", from, "h1/vm1:/tmp/tree"]).exits_with(0);
+    // Into the folder that is there by now, twice: what is in it stays.
+    bed.run(&["cp", "-r", from, "h1/vm1:/tmp/tree"]).exits_with(0);
+    sh("echo old >/tmp/tree/it/kept; echo old >/tmp/tree/it/-n").exits_with(0);
+    bed.run(&["cp", "-r", from, "h1/vm1:/tmp/tree"]).exits_with(0);
+    let kept = sh("cat /tmp/tree/it/kept /tmp/tree/it/-n; rm /tmp/tree/it/kept; ls -A /tmp | grep atp-");
+    assert_eq!(kept.outcome("h1/vm1").stream("stdout"), "old\nsmall");
+
+    for (path, copy) in [("/tmp/tree/it", "back"), ("/tmp/tree/it/", "back/it")] {
+        let pulled = bed.run(&["cp", "-r", &format!("h1/vm1:{path}"), to]);
+        assert_eq!(pulled.exits_with(0).brief(), ["h1/vm1 ok none"], "{path}");
+        // Not printed: the noise is long.
+        assert!(tree(&here.join(copy)) == tree(&original), "{path}");
+    }
+    assert_eq!(fs::read_dir(&here).unwrap().count(), 2);
+
+    // A link of the guest's own in the place of a folder is not written through.
+    sh("cd /tmp/tree/it && rm -r deep && mkdir /tmp/outside && ln -s /tmp/outside deep").exits_with(0);
+    let refused = bed.run(&["cp", "-r", from, "h1/vm1:/tmp/tree"]).exits_with(1).outcome("h1/vm1");
+    assert_eq!(refused.brief(), "h1/vm1 failed none path-occupied");
+    assert!(refused.failure().message.contains("/tmp/tree/it/deep"), "{refused:?}");
+    let left = sh("ls -A /tmp/outside; ls -A /tmp /var/tmp | grep atp-; rm -r /tmp/outside /tmp/tree");
+    assert_eq!(left.outcome("h1/vm1").stream("stdout"), "");
+}
+
+#[test]
+fn an_archive_of_a_hostile_guest_writes_nothing_outside_of_the_destination() {
+    let bed = bed();
+    let here = folder("hostile");
+    fs::create_dir(here.join("to")).unwrap();
+    let sh = |line: &str| bed.run(&["exec", "h1/vm1", "--", "sh", "-c", line]);
+    // A shell of the guest's own, whose `tar` sends what it is given. A program would not do: busybox prefers its own `tar`.
+    let hostile = "#!/bin/busybox sh\n[ \"$1\" = -c ] || exec busybox sh \"$@\"\nscript=$2\nshift 2\n[ $# = 0 ] || shift\n\
+                   tar() { cp /tmp/evil.tar \"$2\"; }\neval \"$script\"\n";
+    sh(&format!("printf %s '{hostile}' >/tmp/sh && chmod +x /tmp/sh && mv -f /tmp/sh /bin/sh")).exits_with(0);
+    let outside = here.join("outside").display().to_string();
+    for (make, found) in [
+        // The same bytes in another order have the same checksum.
+        (
+            "touch x && busybox tar -cf /tmp/evil.tar ./x && printf /.x | dd of=/tmp/evil.tar conv=notrunc"
+                .to_owned(),
+            "absolute",
+        ),
+        ("mkfifo f && busybox tar -cf /tmp/evil.tar f".to_owned(), "a FIFO"),
+        ("mknod d c 1 3 && busybox tar -cf /tmp/evil.tar d".to_owned(), "a device"),
+        (
+            format!(
+                "ln -s {outside} l && busybox tar -cf /tmp/a.tar l && rm l && mkdir l && touch l/x && busybox tar -cf \
+                 /tmp/b.tar l/x && (head -c 512 /tmp/a.tar; cat /tmp/b.tar) >/tmp/evil.tar"
+            ),
+            "below a link",
+        ),
+    ] {
+        sh(&format!("rm -rf /tmp/evil && mkdir /tmp/evil && cd /tmp/evil && {make}")).exits_with(0);
+        let run = bed.run(&["cp", "-r", "h1/vm1:/tmp/evil", here.join("to/it").to_str().unwrap()]);
+        let outcome = run.exits_with(1).outcome("h1/vm1");
+        assert_eq!(outcome.brief(), "h1/vm1 failed none archive-refused", "{make}");
+        assert!(outcome.failure().message.contains(found), "{outcome:?}");
+        assert_eq!(fs::read_dir(here.join("to")).unwrap().count(), 0, "{make}");
+        assert_eq!(fs::read_dir(&here).unwrap().count(), 1, "{make}");
+    }
+    sh("rm -r /tmp/evil /tmp/*.tar && ln -sf busybox /bin/sh").exits_with(0);
 }
 
 #[test]
