@@ -56,7 +56,7 @@ struct Place {
 /// What has the reservations.
 enum Book {
     File(Reservations),
-    Service(Client),
+    Service(Box<Client>),
 }
 
 impl Place {
@@ -71,7 +71,7 @@ impl Place {
                 ));
                 Err(problem.hint("remove --file, or add --server none"))
             }
-            (None, Some(client), _) => Ok(Book::Service(client)),
+            (None, Some(client), _) => Ok(Book::Service(Box::new(client))),
             (Some(file), None, _) | (None, None, Some(file)) => Ok(Book::File(Reservations::at(file))),
             (None, None, None) => {
                 let problem = Problem::new("it is not said where the reservations are");
@@ -228,7 +228,7 @@ async fn candidates(
 /// What is asked for free VMs.
 enum Asked {
     File { file: Reservations, candidates: Vec<Candidate>, settled: Vec<Outcome> },
-    Service(Client, ReserveRequest),
+    Service(Box<Client>, ReserveRequest),
 }
 
 impl Asked {

@@ -65,6 +65,7 @@ mod reservations;
 mod route;
 mod router;
 mod runs;
+mod samplers;
 mod screenshots;
 mod server;
 mod session;

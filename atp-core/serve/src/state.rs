@@ -20,10 +20,10 @@ use crate::events::Events;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::runs::Runs;
+use crate::samplers::Samplers;
 use crate::settings::{NoFolder, ServeConfig};
 use crate::store::{Database, Store, StoreError};
 use crate::time::Clock;
-use crate::usage::Usage;
 use crate::vms::Listed;
 
 /// The most pictures that are kept. One is some hundred KiB.
@@ -47,7 +47,7 @@ struct Inner {
     metrics: Metrics,
     listings: Cache<Listed>,
     screens: Cache<Vec<u8>>,
-    usage: Usage,
+    samplers: Samplers,
     events: Events,
     audit: Audit,
     runs: Runs,
@@ -149,7 +149,7 @@ impl Service {
             metrics: Metrics::default(),
             listings,
             screens: Cache::new(MAX_SCREENS),
-            usage: Usage::default(),
+            samplers: Samplers::default(),
             events,
             audit,
             runs: Runs::new(store),
@@ -237,8 +237,8 @@ impl Service {
         &self.inner.screens
     }
 
-    pub(crate) fn usage(&self) -> &Usage {
-        &self.inner.usage
+    pub(crate) fn samplers(&self) -> &Samplers {
+        &self.inner.samplers
     }
 
     pub(crate) fn listings(&self) -> &Cache<Listed> {
@@ -248,7 +248,7 @@ impl Service {
     /// How the questions to caches were answered.
     pub(crate) fn cache_counts(&self) -> CacheCounts {
         let (listings, screens) = (self.inner.listings.counts(), self.inner.screens.counts());
-        listings.and(screens).and(self.inner.usage.counts())
+        listings.and(screens).and(self.inner.samplers.counts())
     }
 
     pub(crate) fn audit(&self) -> &Audit {

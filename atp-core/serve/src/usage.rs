@@ -4,7 +4,7 @@
 //! answered is used again like a listing, and requests at the same time ask it once. A VM or host that does not answer is stale,
 //! and is waited for once.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,14 +17,13 @@ use atp_transport::{HostId, HostInfo};
 use axum::extract::State;
 use axum::response::Response;
 use futures_util::future::join_all;
-use parking_lot::Mutex;
 use serde_json::json;
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::auth::{Caller, may_see_vm, permit_other};
 use crate::body::{Query, answer};
-use crate::cache::{Cache, CacheCounts, Lacking};
+use crate::cache::Lacking;
 use crate::problem::Refusal;
 use crate::route::Route;
 use crate::state::Service;
@@ -42,9 +41,6 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Rates over more time than this would be taken for those of now: the host is sampled from the beginning.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// The most hosts whose last samples are kept.
-const MAX_ROUNDS: usize = 20_000;
-
 pub(crate) fn routes() -> Vec<Route> {
     vec![
         narrowed(Route::get("/api/v1/statistics", show))
@@ -55,37 +51,6 @@ pub(crate) fn routes() -> Vec<Route> {
             .query("max_age", "How old the values may be, such as 5s.", json!({"type": "string"}))
             .answers::<StatisticsRound>(200),
     ]
-}
-
-/// The samplers of hosts, and what they answered last.
-#[derive(Debug)]
-pub(crate) struct Usage {
-    samplers: Mutex<HashMap<HostId, Arc<Held>>>,
-    rounds: Cache<StatisticsRound>,
-}
-
-/// A sampler, and when it was used. One sample is made at a time.
-type Held = tokio::sync::Mutex<Option<(Sampler, Instant)>>;
-
-impl Default for Usage {
-    fn default() -> Self {
-        Usage { samplers: Mutex::default(), rounds: Cache::new(MAX_ROUNDS) }
-    }
-}
-
-impl Usage {
-    pub(crate) fn counts(&self) -> CacheCounts {
-        self.rounds.counts()
-    }
-
-    /// The sampler of a host. Those of hosts that were removed are dropped.
-    fn sampler(&self, service: &Service, id: &HostId) -> Arc<Held> {
-        let mut samplers = self.samplers.lock();
-        if samplers.len() > service.manager().pools().len() {
-            samplers.retain(|id, _| service.manager().pool(id.as_str()).is_ok());
-        }
-        samplers.entry(id.clone()).or_default().clone()
-    }
 }
 
 async fn show(State(service): State<Service>, caller: Caller, mut query: Query) -> Result<Response, Refusal> {
@@ -145,8 +110,9 @@ pub(crate) async fn of_all(
 
 /// The values of a host, at most so old.
 async fn round_of(service: &Service, id: &HostId, max_age: Duration) -> Arc<StatisticsRound> {
-    let usage = service.usage();
-    let (held, executor, host) = (usage.sampler(service, id), service.executor().clone(), id.clone());
+    let samplers = service.samplers();
+    let held = samplers.sampler(service.manager(), id);
+    let (executor, host) = (service.executor().clone(), id.clone());
     let fetch = || async move {
         let mut held = held.lock().await;
         let kept = held.take().filter(|(_, used)| used.elapsed() < IDLE);
@@ -158,7 +124,7 @@ async fn round_of(service: &Service, id: &HostId, max_age: Duration) -> Arc<Stat
         *held = Some((sampler, Instant::now()));
         Ok(round)
     };
-    match usage.rounds.get(id.as_str(), max_age.max(LEAST_AGE), None, fetch).await {
+    match samplers.rounds.get(id.as_str(), max_age.max(LEAST_AGE), None, fetch).await {
         Ok(kept) => kept.value,
         // The host was removed, or the sampler has panicked.
         Err(Lacking { error, .. }) => {

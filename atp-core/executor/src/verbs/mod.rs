@@ -204,8 +204,8 @@ async fn follow(operation: &Operation, job: &Job) -> Completion {
             None => None,
         };
         match next {
-            Some(Next::There(moved)) => job = moved,
-            Some(Next::Ended(completion)) => return job.ended(completion),
+            Some(Next::There(moved)) => job = *moved,
+            Some(Next::Ended(completion)) => return job.ended(*completion),
             None => return job.ended(completion),
         }
     }

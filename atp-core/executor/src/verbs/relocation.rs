@@ -131,9 +131,9 @@ pub(super) async fn relocation(job: &Job, domain: &DomainInfo) -> Relocation {
 /// What is done about work that failed, if its VM may be elsewhere.
 pub(super) enum Next {
     /// It is done there.
-    There(Job),
+    There(Box<Job>),
     /// It is not, and this is how it ended.
-    Ended(Completion),
+    Ended(Box<Completion>),
 }
 
 /// Decides about work that ended like this. None if the VM is where it was, or the work had an effect.
@@ -157,19 +157,19 @@ pub(super) async fn after(
     match relocation(job, domain).await {
         // It was paused for its migration, which did not succeed.
         Relocation::Here(Some(now)) if kind == VmNotRunning && was_paused_only(operation, &now) => {
-            Some(Next::There(job.clone()))
+            Some(Next::There(Box::new(job.clone())))
         }
         Relocation::Here(_) => None,
         Relocation::To(host) => Some(match barred(operation, job, domain, &host).await {
-            None => Next::There(job.at(host)),
-            Some(why) => Next::Ended(moved(job, domain, &host, why)),
+            None => Next::There(Box::new(job.at(host))),
+            Some(why) => Next::Ended(Box::new(moved(job, domain, &host, why))),
         }),
         Relocation::Lost(why) => {
             let message = format!(
                 "host {}: VM {:?} was migrated away, and it is not known where it runs: {why}",
                 job.target.host, domain.name
             );
-            Some(Next::Ended(failed(OutcomeError::new(ErrorKind::VmMoved, message), None)))
+            Some(Next::Ended(Box::new(failed(OutcomeError::new(ErrorKind::VmMoved, message), None))))
         }
     }
 }

@@ -3,9 +3,9 @@
 use sqlx::Error;
 use uuid::Uuid;
 
-use super::StoreError;
 use super::reservations::{NewReservations, release, reserve};
 use super::sql::{Db, values};
+use super::{StoreError, Unmade};
 
 /// A change.
 #[derive(Debug, Clone)]
@@ -100,18 +100,6 @@ pub(crate) struct Ending {
     pub(crate) state: &'static str,
     pub(crate) statistics: String,
     pub(crate) stop_reason: Option<String>,
-}
-
-/// Why a change is not made: the database failed, and with it all changes of the batch; or this one does not fit.
-pub(super) enum Unmade {
-    Failed(Error),
-    Refused(StoreError),
-}
-
-impl From<Error> for Unmade {
-    fn from(error: Error) -> Self {
-        Unmade::Failed(error)
-    }
 }
 
 /// Makes a change, within the transaction of its batch. One that is refused has changed nothing. `now` is its time, in

@@ -162,6 +162,18 @@ impl Store {
     }
 }
 
+/// Why a change is not made: the database failed, and with it all changes of the batch; or this one does not fit.
+enum Unmade {
+    Failed(sqlx::Error),
+    Refused(StoreError),
+}
+
+impl From<sqlx::Error> for Unmade {
+    fn from(error: sqlx::Error) -> Self {
+        Unmade::Failed(error)
+    }
+}
+
 fn failed(path: &str, source: sqlx::Error) -> StoreError {
     StoreError::Failed { path: path.to_owned(), source: Arc::new(source) }
 }

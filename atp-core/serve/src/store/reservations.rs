@@ -11,9 +11,8 @@ use std::collections::HashSet;
 use atp_api::serve::Reservation;
 use sqlx::Error;
 
-use super::change::Unmade;
 use super::sql::{Db, DbRow, values};
-use super::{Store, StoreError};
+use super::{Store, StoreError, Unmade};
 
 /// Free VMs that are to be reserved.
 #[derive(Debug, Clone)]

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use sqlx::Error;
 use tokio::sync::{mpsc, oneshot};
 
-use super::change::{Change, Unmade, apply};
+use super::change::{Change, apply};
 use super::patience::batch_in_time;
 use super::session::Session;
 use super::sql::Db;
-use super::{StoreError, failed};
+use super::{StoreError, Unmade, failed};
 use crate::time::{Clock, millis};
 
 /// The changes that wait. Further callers wait for room.
