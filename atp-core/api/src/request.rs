@@ -5,7 +5,7 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::VERSION;
 use crate::operation::OperationSpec;
@@ -88,43 +88,104 @@ pub enum RequestError {
     },
 }
 
+/// The most fields of a request that may be given at their defaults and are left out when it is written.
+const MOST_LEFT_OUT: usize = 32;
+
 /// Reads a part of a request, such as an operation by itself, and refuses fields that this version does not know.
 ///
 /// # Errors
 /// The value is not of that type, or has such a field.
 pub fn read_request<T: Serialize + DeserializeOwned>(value: &Value) -> Result<T, RequestError> {
     let read = T::deserialize(value)?;
-    // Everything that is known is written again: these types leave no field out.
-    match unknown(value, &serde_json::to_value(&read)?) {
-        Some(path) => Err(RequestError::UnknownField { path: path.to_string() }),
-        None => Ok(read),
+    // Everything that is known is written again, but for some fields at their defaults.
+    let written = serde_json::to_value(&read)?;
+    let Some(mut path) = missing(value, &written) else { return Ok(read) };
+    let mut rest = value.clone();
+    for _ in 0..MOST_LEFT_OUT {
+        if !is_known::<T>(&mut rest, &path) {
+            break;
+        }
+        match missing(&rest, &written) {
+            Some(next) => path = next,
+            None => return Ok(read),
+        }
     }
+    Err(RequestError::UnknownField { path: path.to_string() })
+}
+
+/// Takes a field out of a value that can be read as `T`. Returns whether `T` knows it: then it cannot be read with a list of lists in
+/// its place, which no field has that may be left out.
+fn is_known<T: DeserializeOwned>(value: &mut Value, path: &FieldPath) -> bool {
+    let Some(field) = path.find(value) else { return false };
+    *field = json!([[]]);
+    let is_known = T::deserialize(&*value).is_err();
+    path.remove(value);
+    is_known
 }
 
 /// The first field of the one that the other lacks.
-fn unknown<'a>(given: &'a Value, known: &Value) -> Option<FieldPath<'a>> {
-    match (given, known) {
-        (Value::Object(given), Value::Object(known)) => given.iter().find_map(|(name, value)| {
-            let mut path = match known.get(name) {
-                Some(known) => unknown(value, known)?,
+fn missing(given: &Value, written: &Value) -> Option<FieldPath> {
+    match (given, written) {
+        (Value::Object(given), Value::Object(written)) => given.iter().find_map(|(name, value)| {
+            let path = match written.get(name) {
+                Some(written) => missing(value, written)?,
                 None => FieldPath(Vec::new()),
             };
-            path.0.push(name);
-            Some(path)
+            Some(path.below(Step::Field(name.clone())))
         }),
-        (Value::Array(given), Value::Array(known)) => {
-            given.iter().zip(known).find_map(|(given, known)| unknown(given, known))
-        }
+        (Value::Array(given), Value::Array(written)) => given
+            .iter()
+            .zip(written)
+            .enumerate()
+            .find_map(|(place, (given, written))| Some(missing(given, written)?.below(Step::Item(place)))),
         _ => None,
     }
 }
 
-/// Names of fields, the innermost first.
-struct FieldPath<'a>(Vec<&'a str>);
+/// The way to a field, the innermost step first.
+struct FieldPath(Vec<Step>);
 
-impl fmt::Display for FieldPath<'_> {
+enum Step {
+    Field(String),
+    Item(usize),
+}
+
+impl Step {
+    fn of<'a>(&self, value: &'a mut Value) -> Option<&'a mut Value> {
+        match self {
+            Step::Field(name) => value.get_mut(name),
+            Step::Item(place) => value.get_mut(place),
+        }
+    }
+}
+
+impl FieldPath {
+    fn below(mut self, step: Step) -> Self {
+        self.0.push(step);
+        self
+    }
+
+    fn find<'a>(&self, value: &'a mut Value) -> Option<&'a mut Value> {
+        self.0.iter().rev().try_fold(value, |value, step| step.of(value))
+    }
+
+    fn remove(&self, value: &mut Value) {
+        let Some((Step::Field(name), outer)) = self.0.split_first() else { return };
+        if let Some(Value::Object(fields)) = outer.iter().rev().try_fold(value, |value, step| step.of(value))
+        {
+            fields.remove(name);
+        }
+    }
+}
+
+impl fmt::Display for FieldPath {
+    /// The names, with dots between them.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (place, name) in self.0.iter().rev().enumerate() {
+        let names = self.0.iter().rev().filter_map(|step| match step {
+            Step::Field(name) => Some(name),
+            Step::Item(_) => None,
+        });
+        for (place, name) in names.enumerate() {
             let dot = if place > 0 { "." } else { "" };
             write!(f, "{dot}{name}")?;
         }
@@ -154,6 +215,23 @@ mod tests {
             r#"{"version": 2, "targets": {}, "operation": {"op": "vm-list"}}"#,
         );
         assert!(error.unwrap_err().to_string().contains("version 2"));
+    }
+
+    #[test]
+    fn fields_that_are_left_out_at_their_defaults_may_be_given() {
+        for operation in [
+            r#"{"op": "snapshot-create", "name": "a", "description": null, "quiesce": false}"#,
+            r#"{"op": "snapshot-revert", "name": "a", "then": "as-then"}"#,
+            r#"{"op": "push", "source": "a", "destination": "/a", "recursive": false}"#,
+        ] {
+            let request = format!(r#"{{"targets": {{}}, "operation": {operation}}}"#);
+            let read = serde_json::from_str::<RunRequest>(&request);
+            read.unwrap_or_else(|error| panic!("{operation}: {error}"));
+        }
+        let error = refused(
+            r#"{"op": "push", "source": "a", "destination": "/a", "deep": null, "recursive": false}"#,
+        );
+        assert!(error.contains("operation.deep"), "{error}");
     }
 
     #[test]
