@@ -119,7 +119,7 @@ impl Run for CopyArgs {
 }
 
 /// Whether a path begins with a drive letter, and is absolute.
-fn has_drive(path: &str) -> bool {
+pub(super) fn has_drive(path: &str) -> bool {
     let mut characters = path.chars();
     characters.next().is_some_and(|letter| letter.is_ascii_alphabetic())
         && characters.next() == Some(':')

@@ -7,6 +7,7 @@ use atp_executor::Operation;
 use atp_protocol::{ExecSpec, TextEncoding};
 use clap::Args;
 
+use super::cp::has_drive;
 use super::verb::Run;
 use crate::args::{TargetArgs, pair};
 use crate::batch::Batch;
@@ -115,10 +116,10 @@ fn read_input(path: &Path) -> Result<Vec<u8>, Problem> {
 }
 
 fn parse_folder(text: &str) -> Result<String, String> {
-    if text.starts_with('/') {
+    if text.starts_with('/') || has_drive(text) {
         Ok(text.to_owned())
     } else {
-        Err("expected an absolute path in the guest, such as /var/tmp".to_owned())
+        Err("expected an absolute path in the guest, such as /var/tmp, or C:\\Temp on Windows".to_owned())
     }
 }
 

@@ -224,9 +224,104 @@ fn an_agent_that_answers_nonsense_is_an_error_of_its_vm_and_harms_no_other() {
     }
 }
 
+/// Plays the agent of a German Windows, as far as the test below asks: it has no `/bin/sh`, and answers as the scripts of
+/// PowerShell would that it is given, about a file of six bytes. The first program that is launched prints in the code page
+/// 850, and the next one ends by an exception.
+const WINDOWS: &str = r#"
+port=/dev/virtio-ports/org.qemu.guest_agent.0
+launched=0
+answer() {
+	case $1 in
+	*ProcessStartInfo*) [ "$launched" != 1 ] || printf 'Gr\201\341e\r\n' ;;
+	*TransformBlock*) printf 'hello\n' | sha256sum | cut -d ' ' -f 1 ;;
+	*CreateNew*) printf 'C:\\dir\\file\000C:\\dir\\.atp-0.part\0000' ;;
+	*'say (fact (Get-Item'*) printf '81a4 6 1700000000 0 0' ;;
+	esac
+}
+script() {
+	code='"exitcode": 0'
+	case $1 in
+	*ProcessStartInfo*)
+		launched=$((launched + 1))
+		[ "$launched" = 1 ] || code='"signal": 3221225477' ;;
+	*TransformBlock* | *CreateNew* | *NullString* | *'say (fact (Get-Item'*) ;;
+	*) code='"exitcode": 99' ;;
+	esac
+	out=$(answer "$1" | base64 -w 0)
+}
+while :; do
+	while read -r line <&3; do
+		case $line in
+		*guest-sync*)
+			id=${line##*:}
+			printf '{"return": %s}\n' "${id%%\}*}" ;;
+		*guest-get-osinfo*) echo '{"return": {"id": "mswindows", "pretty-name": "Windows Server 2022 Standard"}}' ;;
+		*guest-exec-status*) printf '{"return": {"exited": true, %s, "out-data": "%s"}}\n' "$code" "$out" ;;
+		*powershell.exe*)
+			script "$(printf %s "$line" | sed 's/.*"\([A-Za-z0-9+/=]*\)"\].*/\1/' | base64 -d | tr -d '\000')"
+			echo '{"return": {"pid": 4}}' ;;
+		*guest-exec*)
+			echo '{"error": {"class": "GenericError", "desc": "Guest agent command failed, error was '"'Das System kann die angegebene Datei nicht finden'"'"}}' ;;
+		*guest-file-open*) echo '{"return": 1000}' ;;
+		*guest-file-write*) echo '{"return": {"count": 6, "eof": false}}' ;;
+		*guest-file-read*) echo '{"return": {"count": 6, "eof": true, "buf-b64": "aGVsbG8K"}}' ;;
+		*) echo '{"return": {}}' ;;
+		esac >&3
+	done 3<>"$port"
+	sleep 0.1
+done 2>/dev/null
+"#;
+
+#[test]
+fn a_guest_that_is_windows_has_its_shell_its_paths_and_its_exit_codes() {
+    let bed = bed();
+    let vm1 = bed.host("h1").unwrap().guest("vm1").unwrap();
+    let folder = std::path::PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("windows");
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(&folder).unwrap();
+    let (original, copy) = (folder.join("original"), folder.join("copy"));
+    fs::write(&original, "hello\n").unwrap();
+    play(&bed, WINDOWS);
+    vm1.stop_agent().unwrap();
+    eventually("the other agent has the port", SOON, || {
+        let answer = bed.run(&["--timeout", "5s", "qga", "h1/vm1", "--", "guest-get-osinfo"]);
+        if answer.stdout().contains("mswindows") { Ok(()) } else { Err(answer.stdout()) }
+    });
+    let line = bed.run(&["exec", "h1/vm1", "--encoding", "850", "--shell", "--", "dir \"C:\\a b\""]);
+    let printed = line.exits_with(0).outcome("h1/vm1").data["stdout"].clone();
+    assert_eq!((&printed["text"], &printed["encoding"]), (&"Gr\u{fc}\u{df}e\r\n".into(), &"cp850".into()));
+    let crashed =
+        bed.run(&["exec", "h1/vm1", "--cwd", "C:\\work", "--", "x.exe"]).exits_with(1).outcome("h1/vm1");
+    let error = crashed.failure();
+    assert_eq!((crashed.effect.as_str(), error.kind.as_str()), ("done", "exit-nonzero"));
+    assert!(error.message.ends_with("exception 0xC0000005 (access violation)"), "{}", error.message);
+
+    let pushed = bed.run(&["cp", original.to_str().unwrap(), "h1/vm1:C:\\dir\\file"]);
+    assert_eq!(pushed.exits_with(0).brief(), ["h1/vm1 ok done"]);
+    assert_eq!(pushed.outcome("h1/vm1").data["guest_path"], "C:\\dir\\file");
+    bed.run(&["cp", "h1/vm1:C:/dir/file", copy.to_str().unwrap()]).exits_with(0);
+    assert_eq!(fs::read_to_string(&copy).unwrap(), "hello\n");
+
+    // What it has not, it says by name.
+    for (args, kind, words) in [
+        (&["cp", "h1/vm1:/etc/x", copy.to_str().unwrap()][..], "guest-shell-missing", "Windows Server 2022"),
+        (&["cp", "-r", folder.to_str().unwrap(), "h1/vm1:C:\\x"], "invalid-command", "folders"),
+        (&["exec", "h1/vm1", "--", "none.exe"], "guest-exec-failed", "none.exe"),
+    ] {
+        let outcome = bed.run(args).exits_with(1).outcome("h1/vm1");
+        assert_eq!(outcome.brief(), format!("h1/vm1 failed none {kind}"), "{args:?}");
+        assert!(outcome.failure().message.contains(words), "{outcome:?}");
+    }
+    vm1.destroy().unwrap();
+    vm1.start().unwrap();
+    vm1.wait_agent(SOON).unwrap();
+}
+
 /// Starts a script in `h1/vm1` that outlives the agent.
 fn play(bed: &Bed, script: &str) {
-    let start = "cat >/tmp/agent; setsid sh /tmp/agent </dev/null >/dev/null 2>&1 &";
+    // The port has its name a moment after the agent answers. Opened before, the name would be a file.
+    let start = "cat >/tmp/agent; until [ -c /dev/virtio-ports/org.qemu.guest_agent.0 ]; do sleep 0.1; done
+        setsid sh /tmp/agent </dev/null >/dev/null 2>&1 &";
     let started = bed.atp(&["exec", "--stdin", "-", "h1/vm1", "--", "sh", "-c", start]);
     started.output("json").stdin(script).run().exits_with(0);
 }
