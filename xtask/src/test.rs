@@ -236,7 +236,12 @@ fn programs(messages: &str) -> Vec<Program> {
             executable: text(message, "executable")?.into(),
         })
     };
-    messages.lines().filter(|line| line.contains("\"test\":true}")).filter_map(program).collect()
+    // The target of a binary says that it has tests, as well: what the program is stands in its profile.
+    let is_of_tests = |line: &&str| {
+        let profile = line.split_once("\"profile\":{").and_then(|(_, rest)| rest.split_once('}'));
+        profile.is_some_and(|(profile, _)| profile.contains("\"test\":true"))
+    };
+    messages.lines().filter(is_of_tests).filter_map(program).collect()
 }
 
 /// Runs tests with an engine, shows what they print, and counts the results.
@@ -304,7 +309,7 @@ mod tests {
         let root = cargo::root();
         let message = |kind: &str, name: &str, is_test: bool, executable: &str| {
             format!(
-                r#"{{"reason":"compiler-artifact","package_id":"x","manifest_path":"{}/a/Cargo.toml","target":{{"kind":["{kind}"],"name":"{name}"}},"profile":{{"debuginfo":1,"test":{is_test}}},"executable":{executable}}}"#,
+                r#"{{"reason":"compiler-artifact","package_id":"x","manifest_path":"{}/a/Cargo.toml","target":{{"kind":["{kind}"],"name":"{name}","test":true}},"profile":{{"debuginfo":1,"test":{is_test}}},"executable":{executable}}}"#,
                 root.display()
             )
         };

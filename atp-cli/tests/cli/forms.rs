@@ -11,10 +11,10 @@ fn csv_has_a_header_and_the_data_s_own_columns() {
     assert_eq!(
         lines[0],
         "host,vm,uuid,op,status,effect,attempts,duration_ms,error_kind,error_message,\
-         state,id,vcpus,memory_kib,max_memory_kib"
+         state,id,vcpus,memory_kib,max_memory_kib,reserved_by,reserved_until_ms"
     );
     assert!(lines[1].starts_with("demo,test,") && lines[1].contains(",vm-list,ok,none,"), "{run:#?}");
-    assert!(lines[1].ends_with(",running,1,2,2097152,8388608"), "{run:#?}");
+    assert!(lines[1].ends_with(",running,1,2,2097152,8388608,,"), "{run:#?}");
     assert_eq!(lines.len(), 2);
 
     let run = demo(&["host", "list", "-o", "csv"]).exits(0);

@@ -113,7 +113,7 @@ fn a_changed_file_is_kept_where_the_guest_accepts_it_and_put_back_where_not() {
     let args = ["--set", "targets=h1/", "--set", "works=test -e /tmp/works", "--timeout", "80s"];
     let run = run(&bed, &path, &args);
     run.exits_with(1);
-    assert_eq!(run.brief(), ["h1/vm1 ok done", "h1/vm2 failed done process-failed"]);
+    assert_eq!(run.brief(), ["h1/vm1 ok done", "h1/vm2 failed done exit-nonzero"]);
     let failed = run.outcome("h1/vm2");
     assert_eq!(failed.data["steps"][3]["attempts"], 3, "{}", failed.data);
     assert_eq!(failed.data["teardown"][0]["status"], "ok");

@@ -37,7 +37,8 @@ pub(super) async fn resume(
     let activity = Activity::begin(&service, row.id, last)
         .ok_or_else(|| Refusal::new(ErrorKind::Conflict, format!("run {id} is under way")))?;
     let (planned, client) = (service.clone(), caller.clone());
-    let resumed = service.tasks().spawn(async move { go_on(&planned, &client, row, given, activity).await });
+    let resumed =
+        service.tasks().spawn(async move { go_on(&planned, &client, row, given, last, activity).await });
     resumed.await.map_err(|_| Refusal::new(ErrorKind::Panicked, "the planning of the run failed"))??;
     let row = visible(&service, &caller, &id).await?;
     Ok(answer(&summary(&service, row)))
@@ -48,6 +49,7 @@ async fn go_on(
     caller: &Caller,
     row: RunRow,
     given: Option<RunRequest>,
+    last_event: i64,
     activity: Activity,
 ) -> Result<(), Refusal> {
     let store = &service.runs().store;
@@ -69,11 +71,12 @@ async fn go_on(
     let history = History::of_rows(&format!("of run {run}"), head, targets, &operation).map_err(refused)?;
     let plan = plan_of(service, caller, &request.targets, operation, request.policy.clone()).await?;
     let plan = history.apply(plan);
-    let share = share(service, &request, &plan, store.last_event(run).await?)?;
+    let share = share(service, &request, &plan, last_event)?;
     audit(service, caller, "resume", run, &plan).await?;
     let started = Started {
         run,
         head: None,
+        last_event: Some(last_event),
         plan: serde_json::to_string(&plan.report()).map_err(unwritable)?,
         targets: plan.targets.iter().map(TargetRow::of).collect(),
         moved: moved(&plan),

@@ -86,6 +86,7 @@ async fn begin(
     let started = Started {
         run: activity.run,
         head: Some(head),
+        last_event: None,
         plan: serde_json::to_string(&plan.report()).map_err(unwritable)?,
         targets: plan.targets.iter().map(TargetRow::of).collect(),
         moved: Vec::new(),

@@ -74,8 +74,10 @@ async fn renew(db: &mut Db, controller: &str, hosts: &[String], length: i64) -> 
         SELECT id FROM controllers WHERE expires < atp_now() - $1 FOR UPDATE SKIP LOCKED)";
     db.execute(statement, values![REMEMBERED]).await?;
     // Nothing comes of a planning whose controller is gone; its client may send the request again.
-    let statement = "DELETE FROM runs WHERE state = 'planning'
-        AND planner NOT IN (SELECT id FROM controllers WHERE expires > atp_now())";
+    // One that is being begun is locked, and is not waited for: leases would end meanwhile.
+    let statement = "DELETE FROM runs WHERE id IN (
+        SELECT id FROM runs WHERE state = 'planning'
+        AND planner NOT IN (SELECT id FROM controllers WHERE expires > atp_now()) FOR UPDATE SKIP LOCKED)";
     db.execute(statement, values![]).await?;
     let statement = "SELECT id, hosts FROM controllers WHERE expires > atp_now() ORDER BY id";
     let mut controllers = Vec::new();

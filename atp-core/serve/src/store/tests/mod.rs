@@ -83,6 +83,7 @@ fn begin(run: i64, vms: usize) -> Change {
     Change::Begin(Box::new(Started {
         run,
         head,
+        last_event: None,
         plan: "{}".to_owned(),
         targets,
         moved: Vec::new(),
@@ -256,9 +257,10 @@ async fn a_resume_takes_what_is_left_and_knows_a_vm_that_has_moved(bed: Bed) {
         vm: Some("vm".to_owned()),
         uuid: None,
     };
-    let resumed = Started {
+    let mut resumed = Started {
         run,
         head: None,
+        last_event: Some(7),
         plan: "{}".to_owned(),
         targets: vec![target("g/0"), target("g/9")],
         // The second one is there already, and stays.
@@ -268,6 +270,10 @@ async fn a_resume_takes_what_is_left_and_knows_a_vm_that_has_moved(bed: Bed) {
         ],
         share: None,
     };
+    // Its history is one of before: the run has other events now.
+    let refused = store.change(Change::Begin(Box::new(resumed.clone()))).await.unwrap_err();
+    assert!(matches!(refused, StoreError::Refused(_)), "{refused}");
+    resumed.last_event = Some(0);
     store.change(Change::Begin(Box::new(resumed))).await.unwrap();
     let targets = store.targets(run, 0, 10).await.unwrap();
     let hosts: Vec<_> =

@@ -41,7 +41,10 @@ async fn begun(store: &Store) -> i64 {
     };
     let (head, plan, moved) = (Some(HEAD.to_owned()), "{}".to_owned(), Vec::new());
     let share = Some(share);
-    store.change(Change::Begin(Box::new(Started { run, head, plan, targets, moved, share }))).await.unwrap();
+    store
+        .change(Change::Begin(Box::new(Started { run, head, last_event: None, plan, targets, moved, share })))
+        .await
+        .unwrap();
     run
 }
 
@@ -263,7 +266,9 @@ async fn a_service_for_itself_and_controllers_are_not_side_by_side() {
     let error = Store::open_shared(database(), Clock::system()).await.unwrap_err();
     assert!(matches!(error, StoreError::Newer { found: 99, .. }), "{error}");
     // So they are if they are of another version of the program.
-    server.execute("shared", "UPDATE atp_store SET version = 2, program = 'other'").unwrap();
+    let newest = schema::DATABASE_STEPS.len();
+    let other = format!("UPDATE atp_store SET version = {newest}, program = 'other'");
+    server.execute("shared", &other).unwrap();
     let error = Store::open_shared(database(), Clock::system()).await.unwrap_err();
     assert!(matches!(error, StoreError::InUse { .. }), "{error}");
     drop((first, second));
@@ -298,11 +303,12 @@ async fn a_database_of_the_schema_before_becomes_one_of_the_present_for_both_use
     let database = Database::read(&alone, "").unwrap();
     let alone = Store::open_database(database, Clock::system()).await.unwrap();
     let (shared, _) = open(&shared).await;
+    let newest = schema::DATABASE_STEPS.len().to_string();
     for (name, store) in [("alone", &alone), ("shared", &shared)] {
         let row = store.run(1).await.unwrap().unwrap();
         assert_eq!(row.summary.state, RunState::Interrupted, "{name}");
         assert_eq!(row.summary.statistics.unwrap().unknown_effects, 1, "{name}");
-        assert_eq!(server.execute(name, "SELECT version FROM atp_store").unwrap(), "2", "{name}");
+        assert_eq!(server.execute(name, "SELECT version FROM atp_store").unwrap(), newest, "{name}");
     }
     assert_eq!(begun(&shared).await, 2);
 }
