@@ -192,18 +192,19 @@ async fn new_run(db: &mut Db, new: &NewRun, now: i64) -> Result<i64, Unmade> {
 async fn begin(db: &mut Db, started: &Started, now: i64) -> Result<i64, Unmade> {
     let Started { run, head, last_event, plan, targets, moved, share } = started;
     let count = i64::try_from(targets.len()).unwrap_or(i64::MAX);
+    if let Some(last_event) = last_event {
+        // Locks the run's row: from here on others add no events to it.
+        db.execute("UPDATE runs SET state = state WHERE id = $1", values![*run]).await?;
+        let statement = "SELECT coalesce(max(seq), 0) FROM events WHERE run = $1";
+        if db.number(statement, values![*run]).await? != *last_event {
+            return Err(Unmade::Refused(StoreError::Refused("the run has gone on meanwhile")));
+        }
+    }
     let statement = "UPDATE runs SET state = 'running', head = coalesce(head, $2), plan = $3, ended = NULL,
         statistics = NULL, stop_reason = NULL, targets = coalesce(targets, $4)
         WHERE id = $1 AND state <> 'running'";
     if db.execute(statement, values![*run, head.as_deref(), plan, count]).await? == 0 {
         return Err(Unmade::Refused(StoreError::Refused("the run is under way, or was forgotten")));
-    }
-    if let Some(last_event) = last_event {
-        // Others cannot add any now: the run's row is locked.
-        let statement = "SELECT coalesce(max(seq), 0) FROM events WHERE run = $1";
-        if db.number(statement, values![*run]).await? != *last_event {
-            return Err(Unmade::Refused(StoreError::Refused("the run has gone on meanwhile")));
-        }
     }
     // What was settled before is settled again, or is a target now.
     db.execute("DELETE FROM targets WHERE run = $1 AND state = 'settled'", values![*run]).await?;
