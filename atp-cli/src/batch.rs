@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use atp_executor::{
-    Data, Executor, History, Notice, Operation, Outcome, Plan, Run, RunEvent, ScenarioReport, Selection,
-    StateFilter,
+    Data, Executor, History, Notice, Operation, Outcome, Plan, Run, RunEvent, Selection, StateFilter,
 };
 use atp_transport::TransportManager;
 use tokio::time::Instant;
@@ -174,7 +173,7 @@ pub(crate) struct Reports<'a> {
     report: Option<Report<'a>>,
     /// How many batches there are.
     all: usize,
-    /// Why some of them were not run; they are told of already.
+    /// Why some of them were not run; that was reported already.
     failed: Vec<Failure>,
     /// A signal came, and what became of the last one is not known.
     signal: Option<Signal>,
@@ -273,16 +272,7 @@ impl<'a> Reports<'a> {
 /// The data of a target on which nothing was begun, where it says what it is about.
 fn not_begun(operation: &Operation) -> Option<Data> {
     let Operation::Scenario(scenario) = operation else { return None };
-    Some(Data::Scenario(ScenarioReport {
-        scenario: scenario.name().to_owned(),
-        steps: Vec::new(),
-        steps_total: scenario.steps().len(),
-        teardown: Vec::new(),
-        teardown_total: scenario.teardown().len(),
-        console: None,
-        evidence: None,
-        isolated: None,
-    }))
+    Some(Data::Scenario(scenario.not_begun()))
 }
 
 /// What reports call a run of this operation.

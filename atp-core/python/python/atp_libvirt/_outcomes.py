@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from typing import (
-    TYPE_CHECKING,
     Any,
     Callable,
     Dict,
@@ -21,10 +19,7 @@ from typing import (
 )
 
 from . import _data, _errors, _native
-
-if TYPE_CHECKING:
-    import pandas
-    import polars
+from ._table import Table
 
 D = TypeVar("D")
 
@@ -127,7 +122,7 @@ class Outcome(Generic[D]):
         return f"<Outcome {self.op} {self.target} {self.status}{shown}>"
 
 
-class Outcomes(Generic[D]):
+class Outcomes(Table, Generic[D]):
     """Outcomes in the order of hosts and VMs: a sequence, and a table for data frames.
 
     Readers of the Arrow PyCapsule interface take it as it is: ``polars.DataFrame(outcomes)``, ``pyarrow.table(outcomes)``. It is not
@@ -206,17 +201,6 @@ class Outcomes(Generic[D]):
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         return self._native.arrow_stream(requested_schema)
-
-    def to_polars(self) -> polars.DataFrame:
-        """A data frame of polars, without copies. Needs polars."""
-        import polars
-
-        return polars.DataFrame(self)
-
-    def to_pandas(self) -> pandas.DataFrame:
-        """A data frame of pandas. Needs pandas and pyarrow."""
-        pyarrow = importlib.import_module("pyarrow")
-        return cast("pandas.DataFrame", pyarrow.table(self).to_pandas())
 
     def __repr__(self) -> str:
         counts: Dict[str, int] = {}

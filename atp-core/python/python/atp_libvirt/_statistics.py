@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional, Sequence, Union, cast, overload
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Union, cast, overload
 
 from . import _data, _native
-
-if TYPE_CHECKING:
-    import pandas
-    import polars
+from ._table import Table
 
 
-class Statistics:
+class Statistics(Table):
     """The samples of VMs, in the order of hosts and VMs, of one round or of several: a sequence, and a table for data frames.
 
     Rates are per second, over the time since the round before. A VM that did not answer is ``stale``, and has what it had.
@@ -69,17 +65,6 @@ class Statistics:
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         return self._native.arrow_stream(requested_schema)
-
-    def to_polars(self) -> polars.DataFrame:
-        """A data frame of polars, without copies of numbers. Needs polars."""
-        import polars
-
-        return polars.DataFrame(self)
-
-    def to_pandas(self) -> pandas.DataFrame:
-        """A data frame of pandas. Needs pandas and pyarrow."""
-        pyarrow = importlib.import_module("pyarrow")
-        return cast("pandas.DataFrame", pyarrow.table(self).to_pandas())
 
     def __repr__(self) -> str:
         return f"<Statistics {len(self)} samples in {len(self._rounds)} rounds>"

@@ -50,7 +50,7 @@ use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
-use atp_api::{LabelFilter, ScenarioSpec, StateFilter};
+use atp_api::{LabelFilter, ScenarioReport, ScenarioSpec, StateFilter};
 use atp_transport::HostId;
 
 use crate::selection::Selection;
@@ -117,6 +117,20 @@ impl Scenario {
             vec![ScenarioError { file: None, place: None, message, hint: None }]
         })?;
         parse::scenario(&text, &mut include::of_folder(path.parent().unwrap_or(Path::new(""))))
+    }
+
+    /// The report of a target on which nothing is begun.
+    pub fn not_begun(&self) -> ScenarioReport {
+        ScenarioReport {
+            scenario: self.name().to_owned(),
+            steps: Vec::new(),
+            steps_total: self.steps().len(),
+            teardown: Vec::new(),
+            teardown_total: self.teardown().len(),
+            console: None,
+            evidence: None,
+            isolated: None,
+        }
     }
 
     /// Whether a file has a list of steps, which scenarios include, and is no scenario.

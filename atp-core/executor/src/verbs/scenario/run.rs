@@ -190,16 +190,8 @@ impl<'a> StepRunner<'a> {
     fn report(&self, scenario: &Scenario) -> ScenarioReport {
         // The variables of its name are those of the file, which all have a value.
         let name = scenario.isolate.as_ref().map(|name| name.fill(&self.values).unwrap_or_default());
-        ScenarioReport {
-            scenario: scenario.name().to_owned(),
-            steps: Vec::new(),
-            steps_total: scenario.steps().len(),
-            teardown: Vec::new(),
-            teardown_total: scenario.teardown().len(),
-            console: None,
-            evidence: None,
-            isolated: name.map(|snapshot| Isolation { snapshot, restored: false }),
-        }
+        let isolated = name.map(|snapshot| Isolation { snapshot, restored: false });
+        ScenarioReport { isolated, ..scenario.not_begun() }
     }
 
     /// Takes the VM back to a snapshot.
