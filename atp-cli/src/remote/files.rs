@@ -2,9 +2,7 @@
 //! their outcomes come, and are then where a run of this program's own would have put them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, Permissions};
-use std::io;
-use std::os::unix::fs::PermissionsExt as _;
+use std::fs;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,9 +10,9 @@ use atp_api::{
     Data, EvidenceReport, FileReport, MissedEvidence, OperationSpec, Outcome, OutcomeError, PlanReport,
     PullSpec, PushSpec, RunEvent, ScenarioSpec, ScreenshotReport, ScreenshotSpec, Status,
 };
-use atp_client::{Client, ClientError, FetchedFile, RunEvents};
+use atp_client::{Client, ClientError, FileSize, RunEvents};
 use atp_executor::{FilePlaces, Operation, PreparedPush, Scenario};
-use atp_transport::{ErrorKind, Hint};
+use atp_transport::ErrorKind;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -250,7 +248,8 @@ impl Files {
             let file = there.join(&name);
             let fetched = match self.place_of(&file) {
                 Ok((id, to)) => {
-                    let fetched = self.fetch_to(&file, &to, Size::AtMost(MOST_EVIDENCE), None).await;
+                    let fetched =
+                        self.client.place_file(&file, &to, FileSize::AtMost(MOST_EVIDENCE), None).await;
                     self.note(id, fetched).map(|()| to)
                 }
                 Err(error) => Err(error),
@@ -282,13 +281,14 @@ impl Files {
                     return Ok(());
                 }
                 let (id, to) = self.place_of(local_path)?;
-                let fetched = self.fetch_to(local_path, &to, Size::Is(*bytes), Some(sha256)).await;
+                let fetched =
+                    self.client.place_file(local_path, &to, FileSize::Is(*bytes), Some(sha256)).await;
                 self.note(id, fetched)?;
                 *local_path = to;
             }
             Data::Screenshot(ScreenshotReport { file, bytes, .. }) => {
                 let (id, to) = self.place_of(file)?;
-                let fetched = self.fetch_to(file, &to, Size::Is(*bytes as u64), None).await;
+                let fetched = self.client.place_file(file, &to, FileSize::Is(*bytes as u64), None).await;
                 self.note(id, fetched)?;
                 *file = to;
             }
@@ -338,48 +338,6 @@ impl Files {
         };
         Ok(((*id).to_owned(), place))
     }
-
-    /// Fetches a file and puts it in its place when it is whole and the one that was named.
-    async fn fetch_to(
-        &self,
-        name: &Path,
-        to: &Path,
-        bytes: Size,
-        sha256: Option<&String>,
-    ) -> Result<(), OutcomeError> {
-        let failed = |causes: Vec<String>| {
-            let message = format!("the service has the file, and it could not be put at {}", to.display());
-            let error = OutcomeError::new(ErrorKind::LocalFileError, message).with_hint(Hint::CHECK_FOLDER);
-            OutcomeError { causes, ..error }
-        };
-        let unwritten = |error: io::Error| failed(vec![error.to_string()]);
-        if fs::metadata(to).is_ok_and(|there| !there.is_file()) {
-            return Err(failed(vec!["something that is no file is there".to_owned()]));
-        }
-        let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        fs::create_dir_all(folder).map_err(unwritten)?;
-        let unfinished = tempfile::Builder::new().prefix(".atp-").suffix(".part").tempfile_in(folder);
-        let unfinished = unfinished.map_err(unwritten)?;
-        let (Size::Is(most) | Size::AtMost(most)) = bytes;
-        let fetched = self.client.fetch_file(name, most, unfinished.path()).await;
-        let FetchedFile { bytes: size, sha256: found, mode, .. } = fetched
-            .map_err(|error| failed([vec![error.to_string()], OutcomeError::causes_of(&error)].concat()))?;
-        if matches!(bytes, Size::Is(bytes) if size != bytes) || sha256.is_some_and(|sha256| *sha256 != found)
-        {
-            return Err(failed(vec![format!("{size} bytes with the SHA-256 {found} came")]));
-        }
-        let mode = mode.unwrap_or(0o644) & 0o777;
-        unfinished.as_file().set_permissions(Permissions::from_mode(mode)).map_err(unwritten)?;
-        unfinished.persist(to).map_err(|error| unwritten(error.error))?;
-        Ok(())
-    }
-}
-
-/// What is known of the size of a file, bytes.
-#[derive(Debug, Clone, Copy)]
-enum Size {
-    Is(u64),
-    AtMost(u64),
 }
 
 fn first(name: &Path) -> Option<String> {

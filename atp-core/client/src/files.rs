@@ -1,5 +1,6 @@
 //! Files that are sent to the service and fetched from it, in pieces: none is in memory as a whole.
 
+use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -7,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use atp_api::serve::FileView;
+use atp_api::{ErrorKind, Hint, OutcomeError};
 use hyper::Method;
 use hyper::header::CONTENT_TYPE;
 use sha2::{Digest as _, Sha256};
@@ -48,13 +50,51 @@ impl Client {
         self.ask_with(Method::POST, url, body, &headers, limit).await
     }
 
-    /// Fetches a file by the name that an outcome has for it, and writes it to `to`. `most` is the maximum size, bytes.
+    /// Fetches a file by the name that an outcome has for it, and puts it at `to`, with its permission bits, when it is whole and
+    /// has this size and SHA-256 (hexadecimal digits), where that is known. Folders that are not there are made.
     ///
     /// # Errors
-    /// [`ClientError`]; `to` cannot be written.
+    /// [`ErrorKind::LocalFileError`], whose causes say why: it cannot be had, is another file, or cannot be written. Nothing
+    /// is at `to` then that was not there.
     ///
-    /// When the future is dropped, a part of the file may be written.
-    pub async fn fetch_file(&self, name: &Path, most: u64, to: &Path) -> Result<FetchedFile, ClientError> {
+    /// Cancel safe: what was written has another name, and is removed.
+    pub async fn place_file(
+        &self,
+        name: &Path,
+        to: &Path,
+        size: FileSize,
+        sha256: Option<&str>,
+    ) -> Result<(), OutcomeError> {
+        let failed = |causes: Vec<String>| {
+            let message = format!("the service has the file, and it could not be put at {}", to.display());
+            let error = OutcomeError::new(ErrorKind::LocalFileError, message).with_hint(Hint::CHECK_FOLDER);
+            OutcomeError { causes, ..error }
+        };
+        let unwritten = |error: io::Error| failed(vec![error.to_string()]);
+        if fs::metadata(to).is_ok_and(|there| !there.is_file()) {
+            return Err(failed(vec!["something that is no file is there".to_owned()]));
+        }
+        let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        fs::create_dir_all(folder).map_err(unwritten)?;
+        let unfinished = tempfile::Builder::new().prefix(".atp-").suffix(".part").tempfile_in(folder);
+        let unfinished = unfinished.map_err(unwritten)?;
+        let (FileSize::Is(most) | FileSize::AtMost(most)) = size;
+        let fetched = self.fetch_file(name, most, unfinished.path()).await;
+        let FetchedFile { bytes, sha256: found, mode } = fetched
+            .map_err(|error| failed([vec![error.to_string()], OutcomeError::causes_of(&error)].concat()))?;
+        if matches!(size, FileSize::Is(known) if bytes != known)
+            || sha256.is_some_and(|sha256| sha256 != found)
+        {
+            return Err(failed(vec![format!("{bytes} bytes with the SHA-256 {found} came")]));
+        }
+        let mode = Permissions::from_mode(mode.unwrap_or(0o644) & 0o777);
+        unfinished.as_file().set_permissions(mode).map_err(unwritten)?;
+        unfinished.persist(to).map_err(|error| unwritten(error.error))?;
+        Ok(())
+    }
+
+    /// Writes a file to `to`. `most` is the maximum size, bytes.
+    async fn fetch_file(&self, name: &Path, most: u64, to: &Path) -> Result<FetchedFile, ClientError> {
         let failed = |source| unusable(to, source);
         let mut file = File::create(to).await.map_err(failed)?;
         let url = self.url_of_file(name)?;
@@ -99,16 +139,21 @@ impl Client {
     }
 }
 
-/// A file that was fetched.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct FetchedFile {
-    /// Its size, bytes.
-    pub bytes: u64,
-    /// Its SHA-256, in hexadecimal digits.
-    pub sha256: String,
-    /// Its permission bits, where the service says them.
-    pub mode: Option<u32>,
+/// What is known of the size of a file, bytes.
+#[derive(Debug, Clone, Copy)]
+pub enum FileSize {
+    /// It has this size.
+    Is(u64),
+    /// It has this size at most.
+    AtMost(u64),
+}
+
+/// What came.
+struct FetchedFile {
+    bytes: u64,
+    /// In hexadecimal digits.
+    sha256: String,
+    mode: Option<u32>,
 }
 
 fn unusable(path: &Path, source: io::Error) -> ClientError {

@@ -43,5 +43,5 @@ mod usage;
 pub use client::{Client, ClientOptions};
 pub use error::ClientError;
 pub use events::RunEvents;
-pub use files::FetchedFile;
+pub use files::FileSize;
 pub use sse::{Message, SseError};

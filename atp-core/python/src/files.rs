@@ -1,14 +1,9 @@
 //! Files of runs through a service: what they read is sent to it before, what they make is fetched as their outcomes come.
 
-use std::fs::{self, Permissions};
-use std::io;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Component, Path, PathBuf};
 
-use atp_api::{
-    Data, ErrorKind, FileReport, Hint, OperationSpec, Outcome, OutcomeError, ScreenshotReport, Status,
-};
-use atp_client::Client;
+use atp_api::{Data, ErrorKind, FileReport, OperationSpec, Outcome, OutcomeError, ScreenshotReport, Status};
+use atp_client::{Client, FileSize};
 
 use crate::error;
 
@@ -98,25 +93,8 @@ impl Files {
         sha256: Option<&String>,
     ) -> Result<(), OutcomeError> {
         let to = self.place_of(name)?;
-        let failed = |causes: Vec<String>| {
-            let message = format!("the service has the file, and it could not be put at {}", to.display());
-            let error = OutcomeError::new(ErrorKind::LocalFileError, message).with_hint(Hint::CHECK_FOLDER);
-            OutcomeError { causes, ..error }
-        };
-        let unwritten = |error: io::Error| failed(vec![error.to_string()]);
-        let folder = to.parent().unwrap_or(Path::new("."));
-        fs::create_dir_all(folder).map_err(unwritten)?;
-        let unfinished = tempfile::Builder::new().prefix(".atp-").suffix(".part").tempfile_in(folder);
-        let unfinished = unfinished.map_err(unwritten)?;
-        let fetched = self.client.fetch_file(name, bytes, unfinished.path()).await;
-        let fetched = fetched
-            .map_err(|error| failed([vec![error.to_string()], OutcomeError::causes_of(&error)].concat()))?;
-        if fetched.bytes != bytes || sha256.is_some_and(|sha256| *sha256 != fetched.sha256) {
-            return Err(failed(vec![format!("{} bytes with another SHA-256 came", fetched.bytes)]));
-        }
-        let mode = Permissions::from_mode(fetched.mode.unwrap_or(0o644) & 0o777);
-        unfinished.as_file().set_permissions(mode).map_err(unwritten)?;
-        unfinished.persist(&to).map_err(|error| unwritten(error.error))?;
+        let sha256 = sha256.map(String::as_str);
+        self.client.place_file(name, &to, FileSize::Is(bytes), sha256).await?;
         *name = to;
         Ok(())
     }
