@@ -229,7 +229,10 @@ mod tests {
     #[cfg(feature = "library")]
     #[tokio::test]
     async fn a_command_that_waited_for_the_connection_until_the_deadline_was_not_sent() {
-        let manager = TransportManager::new(TransportConfig::default());
+        let mut config = TransportConfig::default();
+        // Else the pool opens another, since this one is highly loaded, and the command goes there.
+        config.pool.max_connections_per_host = 1;
+        let manager = TransportManager::new(config);
         manager.add_host(HostInfo::from_uri("demo", "test:///default")).await.unwrap();
         let (begun, under_way) = tokio::sync::oneshot::channel();
         let (release, released) = mpsc::channel::<()>();

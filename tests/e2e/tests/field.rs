@@ -155,30 +155,22 @@ impl Drop for Over<'_> {
     }
 }
 
-/// Plays an agent, as soon as the real one has left its port. The program that it is to run says what is wrong with the
-/// answer.
+/// An agent: the program that it is to run says what is wrong with the answer.
 const NONSENSE: &str = r#"
-port=/dev/virtio-ports/org.qemu.guest_agent.0
-while :; do
-	while read -r line <&3; do
-		case $line in
-		*guest-sync*)
-			id=${line##*:}
-			printf '{"return": %s}\n' "${id%%\}*}" ;;
-		*not-json*) echo 'Welcome to this guest' ;;
-		*neither*) echo '{"hello": 1}' ;;
-		*an-array*) echo '[1, 2]' ;;
-		*bare-error*) echo '{"error": "no"}' ;;
-		*a-number*) echo '{"return": 7}' ;;
-		*pid-text*) echo '{"return": {"pid": "x"}}' ;;
-		*pid-huge*) echo '{"return": {"pid": 99999999999999999999999999}}' ;;
-		*no-base64*) echo '{"return": {"pid": 4242}}' ;;
-		*guest-exec-status*) echo '{"return": {"exited": true, "exitcode": 0, "out-data": "%%%"}}' ;;
-		*) echo '{"return": {}}' ;;
-		esac >&3
-	done 3<>"$port"
-	sleep 0.1
-done 2>/dev/null
+answer() {
+	case $1 in
+	*not-json*) echo 'Welcome to this guest' ;;
+	*neither*) echo '{"hello": 1}' ;;
+	*an-array*) echo '[1, 2]' ;;
+	*bare-error*) echo '{"error": "no"}' ;;
+	*a-number*) echo '{"return": 7}' ;;
+	*pid-text*) echo '{"return": {"pid": "x"}}' ;;
+	*pid-huge*) echo '{"return": {"pid": 99999999999999999999999999}}' ;;
+	*no-base64*) echo '{"return": {"pid": 4242}}' ;;
+	*guest-exec-status*) echo '{"return": {"exited": true, "exitcode": 0, "out-data": "%%%"}}' ;;
+	*) echo '{"return": {}}' ;;
+	esac
+}
 "#;
 
 /// What the answers may come to. libvirt uses an agent no more after one that it cannot read, until the agent's port is
@@ -228,9 +220,8 @@ fn an_agent_that_answers_nonsense_is_an_error_of_its_vm_and_harms_no_other() {
 /// PowerShell would that it is given, about a file of six bytes. The first program that is launched prints in the code page
 /// 850, and the next one ends by an exception.
 const WINDOWS: &str = r#"
-port=/dev/virtio-ports/org.qemu.guest_agent.0
 launched=0
-answer() {
+output() {
 	case $1 in
 	*ProcessStartInfo*) [ "$launched" != 1 ] || printf 'Gr\201\341e\r\n' ;;
 	*TransformBlock*) printf 'hello\n' | sha256sum | cut -d ' ' -f 1 ;;
@@ -247,29 +238,23 @@ script() {
 	*TransformBlock* | *CreateNew* | *NullString* | *'say (fact (Get-Item'*) ;;
 	*) code='"exitcode": 99' ;;
 	esac
-	out=$(answer "$1" | base64 -w 0)
+	out=$(output "$1" | base64 -w 0)
 }
-while :; do
-	while read -r line <&3; do
-		case $line in
-		*guest-sync*)
-			id=${line##*:}
-			printf '{"return": %s}\n' "${id%%\}*}" ;;
-		*guest-get-osinfo*) echo '{"return": {"id": "mswindows", "pretty-name": "Windows Server 2022 Standard"}}' ;;
-		*guest-exec-status*) printf '{"return": {"exited": true, %s, "out-data": "%s"}}\n' "$code" "$out" ;;
-		*powershell.exe*)
-			script "$(printf %s "$line" | sed 's/.*"\([A-Za-z0-9+/=]*\)"\].*/\1/' | base64 -d | tr -d '\000')"
-			echo '{"return": {"pid": 4}}' ;;
-		*guest-exec*)
-			echo '{"error": {"class": "GenericError", "desc": "Guest agent command failed, error was '"'Das System kann die angegebene Datei nicht finden'"'"}}' ;;
-		*guest-file-open*) echo '{"return": 1000}' ;;
-		*guest-file-write*) echo '{"return": {"count": 6, "eof": false}}' ;;
-		*guest-file-read*) echo '{"return": {"count": 6, "eof": true, "buf-b64": "aGVsbG8K"}}' ;;
-		*) echo '{"return": {}}' ;;
-		esac >&3
-	done 3<>"$port"
-	sleep 0.1
-done 2>/dev/null
+answer() {
+	case $1 in
+	*guest-get-osinfo*) echo '{"return": {"id": "mswindows", "pretty-name": "Windows Server 2022 Standard"}}' ;;
+	*guest-exec-status*) printf '{"return": {"exited": true, %s, "out-data": "%s"}}\n' "$code" "$out" ;;
+	*powershell.exe*)
+		script "$(printf %s "$1" | sed 's/.*"\([A-Za-z0-9+/=]*\)"\].*/\1/' | base64 -d | tr -d '\000')"
+		echo '{"return": {"pid": 4}}' ;;
+	*guest-exec*)
+		echo '{"error": {"class": "GenericError", "desc": "Guest agent command failed, error was '"'Das System kann die angegebene Datei nicht finden'"'"}}' ;;
+	*guest-file-open*) echo '{"return": 1000}' ;;
+	*guest-file-write*) echo '{"return": {"count": 6, "eof": false}}' ;;
+	*guest-file-read*) echo '{"return": {"count": 6, "eof": true, "buf-b64": "aGVsbG8K"}}' ;;
+	*) echo '{"return": {}}' ;;
+	esac
+}
 "#;
 
 #[test]
@@ -317,11 +302,38 @@ fn a_guest_that_is_windows_has_its_shell_its_paths_and_its_exit_codes() {
     vm1.wait_agent(SOON).unwrap();
 }
 
-/// Starts a script in `h1/vm1` that outlives the agent.
+/// Has another agent answer in `h1/vm1`, as soon as the real one has left its port: the function `answer` of a script is given
+/// each command.
+///
+/// libvirt connects when QEMU says that the port was opened, which it says once a second at most, of the last change. So the
+/// port stays open until libvirt has been there, and is opened again when libvirt has left.
 fn play(bed: &Bed, script: &str) {
+    const LOOP: &str = r#"
+while :; do
+	served= tries=0
+	while [ "$tries" -lt 50 ]; do
+		if read -r line <&3; then
+			served=1
+			case $line in
+			*guest-sync*)
+				id=${line##*:}
+				printf '{"return": %s}\n' "${id%%\}*}" ;;
+			*) answer "$line" ;;
+			esac >&3
+		elif [ -n "$served" ]; then
+			break
+		else
+			tries=$((tries + 1))
+			sleep 0.1
+		fi
+	done 3<>/dev/virtio-ports/org.qemu.guest_agent.0
+	sleep 1.2
+done 2>/dev/null
+"#;
     // The port has its name a moment after the agent answers. Opened before, the name would be a file.
     let start = "cat >/tmp/agent; until [ -c /dev/virtio-ports/org.qemu.guest_agent.0 ]; do sleep 0.1; done
         setsid sh /tmp/agent </dev/null >/dev/null 2>&1 &";
     let started = bed.atp(&["exec", "--stdin", "-", "h1/vm1", "--", "sh", "-c", start]);
-    started.output("json").stdin(script).run().exits_with(0);
+    let script = format!("{script}{LOOP}");
+    started.output("json").stdin(script.as_str()).run().exits_with(0);
 }

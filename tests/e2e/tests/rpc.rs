@@ -250,6 +250,8 @@ fn rpc_keeps_a_connection_to_a_daemon_with_a_low_limit_alive() {
             let most = connection.max_in_flight();
             assert!((1..limit.max(2) as usize).contains(&most), "{most} calls of {limit}");
             let vm = domain(&connection).await;
+            // A daemon that was just restarted asks each monitor itself. A pause in the midst of that is waited for by the calls.
+            connection.monitor_command(&vm, r#"{"execute":"query-status"}"#).await.unwrap();
             guest.pause_qemu().unwrap();
             let calls: Vec<_> = (0..most)
                 .map(|_| {
