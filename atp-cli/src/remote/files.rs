@@ -7,8 +7,8 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use atp_api::{
-    Data, EvidenceReport, FileReport, MissedEvidence, OperationSpec, Outcome, OutcomeError, PlanReport,
-    PullSpec, PushSpec, RunEvent, ScenarioSpec, ScreenshotReport, ScreenshotSpec, Status,
+    ConsoleSpec, Data, EvidenceReport, FileReport, MissedEvidence, OperationSpec, Outcome, OutcomeError,
+    PlanReport, PullSpec, PushSpec, RunEvent, ScenarioSpec, ScreenshotReport, ScreenshotSpec, Status,
 };
 use atp_client::{Client, ClientError, FileSize, RunEvents};
 use atp_executor::{FilePlaces, Operation, PreparedPush, Scenario};
@@ -24,6 +24,9 @@ const AHEAD: usize = 64;
 
 /// The largest file of evidence, in bytes.
 const MOST_EVIDENCE: u64 = 64 << 20;
+
+/// The largest file of a console, in bytes.
+const MOST_CONSOLE: u64 = 4 << 30;
 
 /// The files of one run.
 pub(super) struct Files {
@@ -49,8 +52,8 @@ enum Made {
         destination: PathBuf,
         separate: bool,
     },
-    /// Below this folder.
-    Pictures(PathBuf),
+    /// Below this folder, by their hosts.
+    ByHost(PathBuf),
     /// Where the steps say.
     BySteps(Arc<Scenario>),
 }
@@ -89,9 +92,16 @@ impl Files {
                 files.operation = OperationSpec::Pull(PullSpec { destination: there(), ..pull.clone() });
             }
             Operation::Screenshot(spec) => {
-                files.made = Made::Pictures(spec.folder.clone());
+                files.made = Made::ByHost(spec.folder.clone());
                 files.operation =
                     OperationSpec::Screenshot(ScreenshotSpec { folder: there(), ..spec.clone() });
+            }
+            Operation::Console(spec) => {
+                if let Some(folder) = &spec.folder {
+                    files.made = Made::ByHost(folder.clone());
+                }
+                let folder = spec.folder.as_ref().map(|_| there());
+                files.operation = OperationSpec::Console(ConsoleSpec { folder, ..spec.clone() });
             }
             Operation::Scenario(scenario) if scenario.has_files() => {
                 files.made = Made::BySteps(scenario.clone());
@@ -292,6 +302,15 @@ impl Files {
                 self.note(id, fetched)?;
                 *file = to;
             }
+            Data::Console(report) => {
+                let Some(file) = &mut report.file else { return Ok(()) };
+                let (id, to) = self.place_of(file)?;
+                // The marks between what was captured are not counted in the report.
+                let size = FileSize::AtMost(MOST_CONSOLE);
+                let fetched = self.client.place_file(file, &to, size, None).await;
+                self.note(id, fetched)?;
+                *file = to;
+            }
             _ => {}
         }
         Ok(())
@@ -326,7 +345,7 @@ impl Files {
                 let is_folder = destination.as_os_str().as_encoded_bytes().ends_with(b"/");
                 if is_folder || destination.is_dir() { destination.join(file) } else { destination.clone() }
             }
-            (Made::Pictures(folder), [host, file]) => folder.join(host).join(file),
+            (Made::ByHost(folder), [host, file]) => folder.join(host).join(file),
             (Made::BySteps(scenario), [folder, rest @ ..]) if !rest.is_empty() => {
                 // A service is not trusted with where files go: only the scenario says it.
                 let folder = FilePlaces::named_folder(folder).filter(|folder| scenario.may_write_to(folder));

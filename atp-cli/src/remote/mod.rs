@@ -2,6 +2,7 @@
 //! this program's own. The run is the service's, and goes on there if this program is killed.
 
 mod files;
+mod watch;
 
 use std::pin::pin;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use atp_api::domain::DomainInfo;
 use atp_api::serve::HostView;
 use atp_api::{Data, DryRun, PlanReport, PlannedTarget, RunRequest, Targets};
 use atp_client::{Client, ClientError, ClientOptions, RunEvents};
-use atp_executor::{Operation, Outcome, RunEvent, Selection};
+use atp_executor::{Outcome, RunEvent, Selection};
 use atp_transport::HostInfo;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
@@ -30,6 +31,8 @@ use crate::signals::Interrupts;
 use crate::words;
 
 use files::Files;
+
+pub(crate) use watch::RemoteWatch;
 
 /// How long the service may take to answer when a signal is passed on, before the next one is waited for.
 const TELL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -107,10 +110,6 @@ async fn run_one<'a>(
         return Err(problem
             .hint("remove these options; the service's page continues a run that was interrupted")
             .into());
-    }
-    if matches!(operation, Operation::Console(_)) {
-        let problem = Problem::new("`atp console` connects to the hosts itself, and not through a service");
-        return Err(problem.hint("add --server none to connect from this machine").into());
     }
     let policy = context.settings.policy.clone();
     let planning = async {

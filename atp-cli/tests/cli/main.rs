@@ -23,6 +23,7 @@ mod reserve;
 mod runs;
 mod scenarios;
 mod server;
+mod server_streams;
 mod shells;
 mod situations;
 mod snapshots;

@@ -19,17 +19,17 @@ use crate::atp::{Home, Run};
 use crate::interrupts::signal;
 
 /// A fleet of 3 hosts with 2 VMs each, and a service that has it.
-struct Bed {
-    fleet: Fleet,
-    home: Home,
-    settings: String,
-    url: String,
+pub(crate) struct Bed {
+    pub(crate) fleet: Fleet,
+    pub(crate) home: Home,
+    pub(crate) settings: String,
+    pub(crate) url: String,
     service: Child,
     _runtime: Runtime,
 }
 
 impl Bed {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let runtime = Runtime::new().unwrap();
         let options = FleetOptions { hosts: 3, vms: 2, seed: 1, ..FleetOptions::default() };
         let fleet = runtime.block_on(Fleet::start(options)).unwrap();
@@ -49,11 +49,11 @@ impl Bed {
         Bed { fleet, home, settings, url, service, _runtime: runtime }
     }
 
-    fn here(&self, args: &[&str]) -> Run {
+    pub(crate) fn here(&self, args: &[&str]) -> Run {
         self.home.run(["--config", &self.settings, "-o", "json"].iter().chain(args))
     }
 
-    fn there(&self, args: &[&str]) -> Run {
+    pub(crate) fn there(&self, args: &[&str]) -> Run {
         self.home.run(["--config", &self.settings, "-o", "json", "--server", &self.url].iter().chain(args))
     }
 }
@@ -154,13 +154,8 @@ fn a_hung_vm_ends_at_its_deadline_through_a_service_and_ctrl_c_stops_the_run() {
 #[test]
 fn what_a_service_cannot_do_is_refused_by_name() {
     let bed = Bed::new();
-    for (args, expected) in [
-        (&["exec", "*", "--journal", "j", "--", "true"][..], "--journal"),
-        (&["events", "--count", "1"], "--server none"),
-    ] {
-        let run = bed.there(args).exits(2);
-        assert!(run.stderr.contains(expected), "{args:?}: {}", run.stderr);
-    }
+    let run = bed.there(&["exec", "*", "--journal", "j", "--", "true"]).exits(2);
+    assert!(run.stderr.contains("--journal"), "{}", run.stderr);
     bed.home.write("token", "of nobody");
     let run = bed.there(&["vm", "list", "*"]).exits(2);
     assert!(run.stderr.contains("token") && !run.stderr.contains("nobody"), "{}", run.stderr);

@@ -62,3 +62,22 @@ async fn a_host_that_does_not_answer_is_told_beside_the_others() {
     browser.says(".away", "Try:").await;
     browser.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_console_is_watched_for_as_long_as_it_is_looked_at() {
+    let service = Service::start(2, 2).await;
+    let browser = service.browser("#/vms/h1/vm1").await;
+    browser.press("Watch the console").await;
+    browser.says(".console", "vm1 login:").await;
+    browser.says(".console", "the console is open").await;
+    browser.press("Stop watching").await;
+    browser.press("Watch again").await;
+    browser.until("document.querySelector('.console').textContent.split('vm1 login:').length === 3").await;
+    // Who leaves the view gives the console free: both runs are done, without a failure.
+    browser.view("#/runs").await;
+    let rows = "[...document.querySelectorAll('.rows .row')].map((one) => one.textContent)";
+    browser
+        .until(&format!("(() => {{ const rows = {rows}; return rows.length === 2 && rows.every((one) => one.includes('console') && one.includes('done')); }})()"))
+        .await;
+    browser.end().await;
+}

@@ -224,11 +224,11 @@ impl Client {
     }
 
     /// A stream of events, after the one of this number.
-    pub(crate) async fn stream(&self, path: &str, after: Option<&str>) -> Result<Incoming, ClientError> {
+    pub(crate) async fn stream(&self, url: Url, after: Option<&str>) -> Result<Incoming, ClientError> {
         let accept = (ACCEPT, "text/event-stream".to_owned());
         let after = after.map(|after| (LAST_EVENT_ID, after.to_owned()));
         let headers: Vec<_> = [Some(accept), after].into_iter().flatten().collect();
-        let sent = self.send(Method::GET, self.at(path), empty(), &headers);
+        let sent = self.send(Method::GET, url, empty(), &headers);
         let sent = timeout(ANSWER_TIMEOUT, sent).await.map_err(|_| self.too_slow())?;
         Ok(sent?.into_body())
     }

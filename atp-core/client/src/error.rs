@@ -81,6 +81,15 @@ pub enum ClientError {
         #[source]
         source: Box<ClientError>,
     },
+    /// The events of the service could not be read any more.
+    #[error("the events of the service could not be read for {for_how_long:?}")]
+    StreamLost {
+        /// How long it was tried.
+        for_how_long: Duration,
+        /// The last error.
+        #[source]
+        source: Box<ClientError>,
+    },
     /// A stream of events is not one.
     #[error(transparent)]
     Stream(#[from] SseError),
@@ -96,7 +105,7 @@ impl ClientError {
             ClientError::File { .. } => ErrorKind::LocalFileError,
             ClientError::Address { .. } | ClientError::Certificates { .. } => ErrorKind::InvalidRequest,
             ClientError::Unreachable { .. } => ErrorKind::ConnectionRefused,
-            ClientError::EventsLost { source, .. } => source.kind(),
+            ClientError::EventsLost { source, .. } | ClientError::StreamLost { source, .. } => source.kind(),
             ClientError::NotAService { .. } | ClientError::Stream(_) => ErrorKind::Unknown,
         }
     }
@@ -116,6 +125,7 @@ impl ClientError {
             ClientError::EventsLost { .. } => {
                 Some("look at the run on the service's page, or read its events again".into())
             }
+            ClientError::StreamLost { source, .. } => source.hint(),
             ClientError::File { .. } => Some("check that the file is there, and its permissions".into()),
             ClientError::Certificates { .. } | ClientError::Stream(_) => None,
         }

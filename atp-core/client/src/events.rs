@@ -1,4 +1,4 @@
-//! The events of a run, as one stream that outlives the connections which carry it.
+//! Events of a run, and of the whole service, as streams that outlive the connections which carry them.
 
 use std::time::Duration;
 
@@ -6,10 +6,11 @@ use atp_api::RunEvent;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
+use url::Url;
 
 use crate::client::Client;
 use crate::error::ClientError;
-use crate::sse::Reader;
+use crate::sse::{Message, Reader};
 
 /// How long a stream that broke is tried again, from its last sign of life.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -21,20 +22,102 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Events that are read ahead.
 const AHEAD: usize = 256;
 
+/// A stream that is read ahead of its reader. A connection that breaks is replaced, and the stream goes on after the last event that
+/// arrived.
+#[derive(Debug)]
+struct Ahead<T> {
+    events: mpsc::Receiver<Result<T, ClientError>>,
+    reader: JoinHandle<()>,
+}
+
+impl<T: Send + 'static> Ahead<T> {
+    /// Begins to read. `read` says what a message is, and whether it is the last; `lost` makes the error of a service that was not
+    /// reached for too long.
+    fn begin(
+        client: &Client,
+        url: Url,
+        read: impl Fn(Message) -> (T, bool) + Send + Sync + 'static,
+        lost: impl Fn(Duration, Box<ClientError>) -> ClientError + Send + Sync + 'static,
+    ) -> Self {
+        let (sender, events) = mpsc::channel(AHEAD);
+        let client = client.clone();
+        let reader = tokio::spawn(async move { follow(&client, &url, &sender, &read, &lost).await });
+        Ahead { events, reader }
+    }
+
+    async fn next(&mut self) -> Result<Option<T>, ClientError> {
+        self.events.recv().await.transpose()
+    }
+}
+
+impl<T> Drop for Ahead<T> {
+    fn drop(&mut self) {
+        self.reader.abort();
+    }
+}
+
 /// The events of a run. A connection that breaks is replaced, and the stream goes on after the last event that arrived.
 ///
 /// Dropping it leaves the run as it is.
 #[derive(Debug)]
-pub struct RunEvents {
-    events: mpsc::Receiver<Result<RunEvent, ClientError>>,
-    reader: JoinHandle<()>,
+pub struct RunEvents(Ahead<RunEvent>);
+
+/// What happens to VMs, hosts and connections of a service. A connection that breaks is replaced, and the stream goes on after the
+/// last event that arrived; a message `gap` stands where events are missing.
+#[derive(Debug)]
+pub struct ServiceEvents(Ahead<Message>);
+
+/// Which events of a service are wanted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EventsWanted {
+    /// Only about these VMs and their hosts; all without one.
+    pub selectors: Vec<String>,
+    /// Also those of QEMU's monitors.
+    pub qemu: bool,
+}
+
+impl EventsWanted {
+    /// Those of the VMs that match any of the selectors, of all VMs without one.
+    pub fn of(selectors: Vec<String>) -> Self {
+        EventsWanted { selectors, qemu: false }
+    }
+
+    /// Whether also those of QEMU's monitors.
+    #[must_use]
+    pub fn with_qemu(self, qemu: bool) -> Self {
+        EventsWanted { qemu, ..self }
+    }
 }
 
 impl Client {
     /// The events of a run, from its first one. Must be called within a runtime.
     pub fn run_events(&self, run: u64) -> RunEvents {
-        let (sender, events) = mpsc::channel(AHEAD);
-        RunEvents { events, reader: tokio::spawn(follow(self.clone(), run, sender)) }
+        let read = |message: Message| {
+            // What is not known is an event of a later version.
+            let event = serde_json::from_str(&message.data).unwrap_or(RunEvent::Unknown);
+            let is_end = matches!(event, RunEvent::Ended(_));
+            (event, is_end)
+        };
+        let lost = move |for_how_long, source| ClientError::EventsLost { run, for_how_long, source };
+        RunEvents(Ahead::begin(self, self.at(&format!("/api/v1/runs/{run}/events")), read, lost))
+    }
+
+    /// What happens to VMs from now on, with the VMs that each host has when it begins to be watched. Must be called within a runtime.
+    pub fn watch(&self, wanted: &EventsWanted) -> ServiceEvents {
+        let mut url = self.at("/api/v1/events");
+        {
+            let mut query = url.query_pairs_mut();
+            query.append_pair("watch", "true");
+            if wanted.qemu {
+                query.append_pair("qemu", "true");
+            }
+            for selector in &wanted.selectors {
+                query.append_pair("selector", selector);
+            }
+        }
+        let lost = |for_how_long, source| ClientError::StreamLost { for_how_long, source };
+        ServiceEvents(Ahead::begin(self, url, |message| (message, false), lost))
     }
 }
 
@@ -46,23 +129,34 @@ impl RunEvents {
     ///
     /// Cancel safe.
     pub async fn next(&mut self) -> Result<Option<RunEvent>, ClientError> {
-        self.events.recv().await.transpose()
+        self.0.next().await
     }
 }
 
-impl Drop for RunEvents {
-    fn drop(&mut self) {
-        self.reader.abort();
+impl ServiceEvents {
+    /// The next message.
+    ///
+    /// # Errors
+    /// The service refuses the stream, or has not been reached for a minute. Nothing comes after an error.
+    ///
+    /// Cancel safe.
+    pub async fn next(&mut self) -> Result<Option<Message>, ClientError> {
+        self.0.next().await
     }
 }
 
-/// Reads the events of a run until its end.
-async fn follow(client: Client, run: u64, events: mpsc::Sender<Result<RunEvent, ClientError>>) {
-    let path = format!("/api/v1/runs/{run}/events");
+/// Reads the events of a stream until its end.
+async fn follow<T>(
+    client: &Client,
+    url: &Url,
+    events: &mpsc::Sender<Result<T, ClientError>>,
+    read: &(impl Fn(Message) -> (T, bool) + Sync),
+    lost: &(impl Fn(Duration, Box<ClientError>) -> ClientError + Sync),
+) {
     let (mut after, mut alive, mut pause) = (None, Instant::now(), FIRST_PAUSE);
     loop {
         let before = after.clone();
-        let error = match read(&client, &path, &mut after, &mut alive, &events).await {
+        let error = match read_connection(client, url, &mut after, &mut alive, events, read).await {
             Ok(Read::Ended) => return,
             Ok(Read::Broken(error)) => error,
             Err(error) if error.is_temporary() => Some(error),
@@ -77,8 +171,7 @@ async fn follow(client: Client, run: u64, events: mpsc::Sender<Result<RunEvent, 
         }
         match error {
             Some(error) if alive.elapsed() + pause > PATIENCE => {
-                let (for_how_long, source) = (alive.elapsed(), Box::new(error));
-                let _unheard = events.send(Err(ClientError::EventsLost { run, for_how_long, source })).await;
+                let _unheard = events.send(Err(lost(alive.elapsed(), Box::new(error)))).await;
                 return;
             }
             _ => sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await,
@@ -89,20 +182,21 @@ async fn follow(client: Client, run: u64, events: mpsc::Sender<Result<RunEvent, 
 
 /// How a connection of a stream ended.
 enum Read {
-    /// The run has ended, or its events are read no more.
+    /// The stream has ended, or its events are read no more.
     Ended,
     /// The connection broke, by an error or by its end.
     Broken(Option<ClientError>),
 }
 
-async fn read(
+async fn read_connection<T>(
     client: &Client,
-    path: &str,
+    url: &Url,
     after: &mut Option<String>,
     alive: &mut Instant,
-    events: &mpsc::Sender<Result<RunEvent, ClientError>>,
+    events: &mpsc::Sender<Result<T, ClientError>>,
+    read: &(impl Fn(Message) -> (T, bool) + Sync),
 ) -> Result<Read, ClientError> {
-    let mut body = client.stream(path, after.as_deref()).await?;
+    let mut body = client.stream(url.clone(), after.as_deref()).await?;
     let mut reader = Reader::default();
     loop {
         let piece = match client.piece(&mut body).await {
@@ -113,15 +207,14 @@ async fn read(
         *alive = Instant::now();
         reader.push(&piece)?;
         while let Some(message) = reader.next()? {
-            // What is not known is an event of a later version.
-            let event = serde_json::from_str(&message.data).unwrap_or(RunEvent::Unknown);
-            let is_end = matches!(event, RunEvent::Ended(_));
+            let id = message.id.clone();
+            let (event, is_end) = read(message);
             if events.send(Ok(event)).await.is_err() {
                 return Ok(Read::Ended);
             }
             // Only what was passed on is behind the place where the stream is continued.
-            if message.id.is_some() {
-                *after = message.id;
+            if id.is_some() {
+                *after = id;
             }
             if is_end {
                 return Ok(Read::Ended);

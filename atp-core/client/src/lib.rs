@@ -42,6 +42,6 @@ mod usage;
 
 pub use client::{Client, ClientOptions};
 pub use error::ClientError;
-pub use events::RunEvents;
+pub use events::{EventsWanted, RunEvents, ServiceEvents};
 pub use files::FileSize;
 pub use sse::{Message, SseError};

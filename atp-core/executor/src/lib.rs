@@ -118,4 +118,4 @@ pub use verbs::{
     PreparedPush, Retry, Scenario, ScenarioError, ScreenAssertion, Step, StepOperation, Template, VerbFacts,
     WaitFor, When, scenario_schema,
 };
-pub use watch::Watch;
+pub use watch::{Watch, WatchedVms};

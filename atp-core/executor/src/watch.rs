@@ -18,9 +18,64 @@ use crate::verbs::job::KnownAgents;
 pub struct Watch {
     events: DomainEvents,
     agents: Arc<KnownAgents>,
+    watched: WatchedVms,
+}
+
+/// Which items of a stream are about the VMs of a selection, and which VMs are named and not found.
+#[derive(Debug)]
+pub struct WatchedVms {
     hosts: HashMap<HostId, HostInfo>,
     selection: Selection,
     sought: Sought,
+}
+
+impl WatchedVms {
+    /// The VMs of a selection on these hosts. Its filter by state is ignored, and its labels are those of hosts.
+    ///
+    /// # Errors
+    /// The selection names a host or a group that there is not, or there are no hosts.
+    pub fn new(selection: &Selection, known: Vec<HostInfo>) -> Result<Self, PlanError> {
+        resolve::check_names(selection, &known)?;
+        let hosts: HashMap<HostId, HostInfo> = known
+            .into_iter()
+            .filter(|host| selection.concerns(host) && selection.labels_beyond(host).next().is_none())
+            .filter_map(|host| Some((host.id.parse().ok()?, host)))
+            .collect();
+        let sought = Sought::of(selection, &hosts);
+        Ok(WatchedVms { hosts, selection: selection.clone(), sought })
+    }
+
+    /// The hosts that the selection concerns.
+    pub fn hosts(&self) -> impl Iterator<Item = &HostId> {
+        self.hosts.keys()
+    }
+
+    /// What an item says of the selection; none if that is nothing.
+    pub fn choose(&mut self, item: WatchItem) -> Option<WatchItem> {
+        if item.host().is_some_and(|host| !self.hosts.contains_key(host)) {
+            return None;
+        }
+        match item {
+            WatchItem::Event { host, event, .. } if !self.chooses(&host, &event.name) => None,
+            WatchItem::Present { host, at, domains } => {
+                self.sought.seek(&host, domains.iter().map(|domain| domain.name.as_str()));
+                let chosen: Vec<DomainInfo> =
+                    domains.iter().filter(|domain| self.chooses(&host, &domain.name)).cloned().collect();
+                Some(WatchItem::Present { host, at, domains: chosen.into() })
+            }
+            item => Some(item),
+        }
+    }
+
+    /// Takes the VMs that are selected by name and that none of their possible hosts has, as `VM` or `HOST/VM`. Each is
+    /// returned once, when all of these hosts have listed their VMs. A VM of that name that is created later is watched all the same.
+    pub fn take_not_found(&mut self) -> Vec<String> {
+        self.sought.take_not_found()
+    }
+
+    fn chooses(&self, host: &HostId, vm: &str) -> bool {
+        self.hosts.get(host).is_some_and(|host| self.selection.includes(host, vm))
+    }
 }
 
 impl Executor {
@@ -33,19 +88,11 @@ impl Executor {
     /// # Errors
     /// As [`plan`](Self::plan).
     pub fn watch(&self, selection: &Selection, options: &WatchOptions) -> Result<Watch, PlanError> {
-        let known = self.manager().hosts();
-        resolve::check_names(selection, &known)?;
-        let hosts: HashMap<HostId, HostInfo> = known
-            .into_iter()
-            .filter(|host| selection.concerns(host) && selection.labels_beyond(host).next().is_none())
-            .filter_map(|host| Some((host.id.parse().ok()?, host)))
-            .collect();
-        let ids: Vec<&HostId> = hosts.keys().collect();
+        let watched = WatchedVms::new(selection, self.manager().hosts())?;
+        let ids: Vec<&HostId> = watched.hosts().collect();
         // Fails only if a host was removed since the lines above.
         let events = self.manager().watch_domains(&ids, options).map_err(|_| PlanError::NoHosts)?;
-        let sought = Sought::of(selection, &hosts);
-        let (agents, selection) = (Arc::clone(self.agents()), selection.clone());
-        Ok(Watch { events, agents, hosts, selection, sought })
+        Ok(Watch { events, agents: Arc::clone(self.agents()), watched })
     }
 }
 
@@ -57,28 +104,15 @@ impl Watch {
         loop {
             let item = self.events.next().await?;
             self.forget_agents(&item);
-            match item {
-                WatchItem::Event { host, event, .. } if !self.chooses(&host, &event.name) => {}
-                WatchItem::Present { host, at, domains } => {
-                    self.sought.seek(&host, domains.iter().map(|domain| domain.name.as_str()));
-                    let chosen: Vec<DomainInfo> =
-                        domains.iter().filter(|domain| self.chooses(&host, &domain.name)).cloned().collect();
-                    return Some(WatchItem::Present { host, at, domains: chosen.into() });
-                }
-                item => return Some(item),
+            if let Some(item) = self.watched.choose(item) {
+                return Some(item);
             }
         }
     }
 
-    /// The hosts that are watched, as soon as they can be.
-    pub fn hosts(&self) -> impl Iterator<Item = &HostId> {
-        self.hosts.keys()
-    }
-
-    /// Takes the VMs that are selected by name and that none of their possible hosts has, as `VM` or `HOST/VM`. Each is
-    /// returned once, when all of these hosts have listed their VMs. A VM of that name that is created later is watched all the same.
-    pub fn take_not_found(&mut self) -> Vec<String> {
-        self.sought.take_not_found()
+    /// Which of the items are chosen: its hosts, and the VMs that were not found.
+    pub fn watched(&mut self) -> &mut WatchedVms {
+        &mut self.watched
     }
 
     /// Forgets what the executor knows of a VM's agent when the agent connects anew, or when that could go unnoticed.
@@ -93,9 +127,5 @@ impl Watch {
             WatchItem::Missed { .. } => self.agents.forget_all(|_| true),
             _ => {}
         }
-    }
-
-    fn chooses(&self, host: &HostId, vm: &str) -> bool {
-        self.hosts.get(host).is_some_and(|host| self.selection.includes(host, vm))
     }
 }

@@ -42,7 +42,7 @@ async function failure(response) {
 }
 
 /** Sends a request and returns the response, if it was carried out. */
-export async function request(path, { method = "GET", body, headers = {}, signal, quiet = false } = {}) {
+export async function request(path, { method = "GET", body, headers = {}, signal, quiet = false, keepalive = false } = {}) {
   const all = { accept: "application/json", ...headers };
   let payload = body;
   if (body !== undefined && !(body instanceof Blob)) {
@@ -52,7 +52,7 @@ export async function request(path, { method = "GET", body, headers = {}, signal
   if (method !== "GET" && csrf) all["x-atp-csrf"] = csrf;
   let response;
   try {
-    response = await fetch(BASE + path, { method, body: payload, headers: all, signal, credentials: "same-origin", cache: "no-store" });
+    response = await fetch(BASE + path, { method, body: payload, headers: all, signal, credentials: "same-origin", cache: "no-store", keepalive });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     onReach(false);

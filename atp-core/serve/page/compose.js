@@ -73,7 +73,7 @@ export async function show(main, route, { signal, session }) {
   function drawForm() {
     button.disabled = !current;
     if (!current) {
-      fill(about, h("p", { class: "hint" }, "Choose a verb."));
+      fill(about, h("p", { class: "hint" }, "Choose a verb: here stands then what it does, and what it needs."));
       fill(fields);
       return;
     }

@@ -3,7 +3,7 @@
 import { json } from "./api.js";
 import { fill, h, mark, settle } from "./dom.js";
 import { emptyBox, failureBox, streamWords } from "./failure.js";
-import { ago, byName, clock, count, name, number } from "./format.js";
+import { ago, byName, bytes, clock, count, name, number } from "./format.js";
 import { moveAmong } from "./keys.js";
 import { say } from "./live.js";
 import { change, link } from "./route.js";
@@ -86,7 +86,8 @@ async function showMap(main, route, { signal }) {
     const ordered = [...groups].sort(([a], [b]) => (a === null) - (b === null) || byName(String(a), String(b)));
     // The focus is on a host, not on an element that is replaced.
     const focused = document.activeElement?.dataset?.host;
-    fill(map, ordered.map(([value, members]) => groupBox(groupBy.value, value, members, hosts.length > 200)));
+    fill(map, ordered.map(([value, members]) => groupBox(groupBy.value, value, members, hosts.length > 200)),
+      h("p", { class: "next quiet" }, "Choose a host for its connections and its last error, ", h("a", { href: link("vms") }, "look at the VMs"), ", or ", h("a", { href: link("run") }, "compose a run"), "."));
     if (focused) map.querySelector(`[data-host="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
   }
 
@@ -226,6 +227,7 @@ function* flat(values, prefix = "") {
     if (value === null || value === undefined || value === "") continue;
     if (Array.isArray(value)) yield [label, value.length ? value.map(words).join(", ") : "none"];
     else if (typeof value === "object") yield* flat(value, `${label} `);
+    else if (typeof value === "number" && key.endsWith("_kib")) yield [label.replace(/ kib$/, ""), bytes(value * 1024)];
     else if (typeof value === "number") yield [label, number(value)];
     else if (typeof value === "boolean") yield [label, value ? "yes" : "no"];
     else if (/^\d{4}-\d\d-\d\dT/.test(value)) yield [label, `${clock(value)} (${ago(value)})`];

@@ -33,7 +33,7 @@ export function planElement(report, { start, verb }) {
       ...(verb.for_hosts ? [] : [
         { title: "Host", width: "minmax(3rem, 1fr)", cell: (one) => name(one.host) },
         { title: "State", width: "minmax(6.5rem, 1fr)", wide: true, cell: (one) => (one.state ? stateMark(one.state) : "") }]),
-      { title: "What would be done", width: "minmax(9rem, 2fr)", cell: (one) => mark(...dryRun(one.dry_run)) },
+      { title: "What happens", width: "minmax(9rem, 2fr)", cell: (one) => mark(...dryRun(one.dry_run)) },
     ],
   });
   list.element.style.blockSize = `${Math.min(9, report.targets.length + 1) * 36 + 2}px`;

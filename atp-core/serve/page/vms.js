@@ -1,6 +1,7 @@
 // VMs: all of the fleet in one table, filtered by the service.
 
 import { json, query as queryString } from "./api.js";
+import { consoleOf } from "./consoles.js";
 import { fill, h, mark } from "./dom.js";
 import { emptyBox, failureBox, hintText, hintWords, rich } from "./failure.js";
 import { filterBar, isFiltered, readFilter } from "./filter.js";
@@ -283,7 +284,8 @@ async function showVm(main, host, vm, { signal }) {
         h("a", { class: "button", href: link("run", [], { selector }) }, "More…"), h("a", { class: "button", href: link("events", [], { selector }) }, "Its events"))),
     h("div", { class: "cards" }, facts("Identity", { host, ...more, ...Object.fromEntries(Object.entries(labels ?? {}).map(([key, value]) => [`label ${key}`, value])) }),
       use,
-      h("section", { class: "card" }, h("h2", {}, "Screen"), state === "shut off" ? h("p", { class: "quiet" }, "It is shut off: there is no screen.") : screen(host, vm, { signal }))));
+      h("section", { class: "card" }, h("h2", {}, "Screen"), state === "shut off" ? h("p", { class: "quiet" }, "It is shut off: there is no screen.") : screen(host, vm, { signal }))),
+    h("div", { class: "cards" }, h("section", { class: "card" }, h("h2", {}, "Console"), consoleOf(host, vm, { state, signal }))));
 }
 
 /** What a VM uses, measured again while it is looked at. */

@@ -24,7 +24,7 @@ const FILES: &[(&str, &str, &[u8])] = files! {
     "text/html; charset=utf-8": "index.html";
     "text/css; charset=utf-8": "page.css" "palette.css" "views.css";
     "image/svg+xml": "icon.svg";
-    "text/javascript; charset=utf-8": "api.js" "compose.js" "diff.js" "dom.js" "events.js" "failure.js" "filter.js" "fleet.js"
+    "text/javascript; charset=utf-8": "api.js" "compose.js" "consoles.js" "diff.js" "dom.js" "events.js" "failure.js" "filter.js" "fleet.js"
         "form.js" "format.js" "groups.js" "keys.js" "live.js" "main.js" "plan.js" "route.js" "run.js" "runs.js" "screens.js"
         "session.js" "stream.js" "table.js" "vms.js";
 };

@@ -118,7 +118,7 @@ fn events_of_all_hosts_are_reported() {
             WatchItem::Event { host, event, .. } if host.as_str() == "h3" && event.name == "vm1" => {
                 assert_eq!(event.uuid.to_string(), vm("h3", "vm1").uuid());
                 let failed =
-                    DomainEventKind::Lifecycle { change: LifecycleChange::Stopped, detail: "failed" };
+                    DomainEventKind::Lifecycle { change: LifecycleChange::Stopped, detail: "failed".into() };
                 (event.kind == failed).then_some(())
             }
             _ => None,
@@ -224,7 +224,7 @@ fn a_full_disk_stops_its_guest_which_continues_when_there_is_space() {
             },
             _ => None,
         });
-        let (device, action, reason) = ("virtio-disk1".to_owned(), "pause", "enospc".to_owned());
+        let (device, action, reason) = ("virtio-disk1".to_owned(), "pause".into(), "enospc".to_owned());
         assert_eq!(error.await, DomainEventKind::IoError { path: path.clone(), device, action, reason });
         event(&mut states, "h1/vm1", "suspended (io-error)").await;
         let stalled = bed.atp(&["vm", "list", "--state", "io-error"]).run();

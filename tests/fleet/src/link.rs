@@ -293,7 +293,13 @@ impl Link {
         let Ok(payload) = answer.outcome else { return Err(End::Close) };
         self.send(Header { kind: Kind::Reply, ..call }, &payload, now)?;
         let stream = match opening {
-            Opening::Echo => Stream::SendsBack,
+            Opening::Echo(greeting) => {
+                if !greeting.is_empty() {
+                    let header = Header { kind: Kind::Stream, status: Status::Continue, ..call };
+                    self.send(header, &greeting, now)?;
+                }
+                Stream::SendsBack
+            }
             Opening::Picture(picture) => {
                 let header = Header { kind: Kind::Stream, status: Status::Continue, ..call };
                 // Nothing is the end.

@@ -20,8 +20,8 @@ pub(crate) struct Session {
 /// A stream that is to be opened.
 #[derive(Debug)]
 pub(crate) enum Opening {
-    /// Sends back what it gets.
-    Echo,
+    /// Sends these bytes, and then sends back what it gets.
+    Echo(Vec<u8>),
     /// Sends these bytes, and then ends.
     Picture(Vec<u8>),
 }

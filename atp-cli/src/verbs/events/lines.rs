@@ -121,17 +121,17 @@ mod tests {
         let host: HostId = "h1".parse().unwrap();
         let at = SystemTime::UNIX_EPOCH;
         let uuid = serde_json::from_str("\"00000000-0000-0000-0000-000000000001\"").unwrap();
-        let (text, word) = (String::new, "x");
+        let (text, word) = (String::new, || "x".into());
         let kinds = [
-            DomainEventKind::Lifecycle { change: LifecycleChange::Started, detail: word },
+            DomainEventKind::Lifecycle { change: LifecycleChange::Started, detail: word() },
             DomainEventKind::Reboot,
-            DomainEventKind::Agent { connected: true, reason: word },
-            DomainEventKind::BlockJob { disk: text(), job: word, status: word },
+            DomainEventKind::Agent { connected: true, reason: word() },
+            DomainEventKind::BlockJob { disk: text(), job: word(), status: word() },
             DomainEventKind::DeviceAdded { device: text() },
             DomainEventKind::DeviceRemoved { device: text() },
             DomainEventKind::DeviceRemovalFailed { device: text() },
-            DomainEventKind::Watchdog { action: word },
-            DomainEventKind::IoError { path: text(), device: text(), action: word, reason: text() },
+            DomainEventKind::Watchdog { action: word() },
+            DomainEventKind::IoError { path: text(), device: text(), action: word(), reason: text() },
             DomainEventKind::Monitor { name: text(), details: None },
         ];
         let events = kinds.map(|kind| {

@@ -5,9 +5,9 @@ mod lines;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use atp_executor::{Executor, Folded, LabelFilter, Names, Selection, Selector};
+use atp_executor::{Executor, Folded, LabelFilter, Names, Selection, Selector, Watch, WatchedVms};
 use atp_settings::parse_duration;
-use atp_transport::{ErrorKind, HostId, WatchItem, WatchOptions};
+use atp_transport::{ErrorKind, HostId, TransportManager, WatchItem, WatchOptions};
 use clap::Args;
 use tokio::time::{Instant, sleep_until};
 
@@ -20,6 +20,7 @@ use crate::exit::{MATCHED_NOTHING, SUCCESS, TARGETS_FAILED};
 use crate::inventory::{self, CLOSE_TIMEOUT};
 use crate::output::{Output, OutputFormat};
 use crate::problem::{Failure, Problem};
+use crate::remote::{self, RemoteWatch};
 use crate::signals::Interrupts;
 
 const EXAMPLES: &str = "\
@@ -80,11 +81,8 @@ impl Verb for EventsArgs {
         let interrupts = Interrupts::listen()?;
         let all = if self.selectors.is_empty() { Selection::all() } else { Selection::of(self.selectors) };
         let selection = Selection { exclude: self.exclude, labels: self.labels, ..all };
-        let options = WatchOptions { monitor_events: self.qemu, ..WatchOptions::default() };
-        let manager = inventory::open_selected(&selection, &context.settings, &interrupts).await?;
-        let watch = Executor::new(manager.clone()).watch(&selection, &options);
-        let mut watch = watch.map_err(Problem::from)?;
-        let mut unwatched: BTreeSet<HostId> = watch.hosts().cloned().collect();
+        let mut watch = Source::begin(&selection, self.qemu, context, &interrupts).await?;
+        let mut unwatched: BTreeSet<HostId> = watch.watched().hosts().cloned().collect();
         if unwatched.is_empty() {
             context.console.problem(
                 &Problem::new("no host is selected")
@@ -97,7 +95,7 @@ impl Verb for EventsArgs {
         let mut left = self.count;
         let timeout = context.settings.policy.timeout;
         let watch_by = Instant::now() + timeout;
-        let (mut is_overdue, mut not_found) = (false, 0);
+        let (mut is_overdue, mut not_found, mut lost) = (false, 0, None);
         // What may be found: each VM that is named, and each glob, which is never not found.
         let counts = selection.selectors.iter().map(|selector| match selector.vm_names().len() {
             0 => 1,
@@ -118,12 +116,19 @@ impl Verb for EventsArgs {
                     context.console.warning(&format!("not watched after {after}: {hosts}; attempts continue"));
                 }
                 item = watch.next() => {
-                    let Some(item) = item else { break None };
+                    let item = match item {
+                        Ok(Some(item)) => item,
+                        Ok(None) => break None,
+                        Err(problem) => {
+                            lost = Some(problem);
+                            break None;
+                        }
+                    };
                     if let WatchItem::Present { host, .. } = &item {
                         unwatched.remove(host);
                     }
                     writer.write(&item, &mut output);
-                    let lacking = watch.take_not_found();
+                    let lacking = watch.watched().take_not_found();
                     if !lacking.is_empty() {
                         not_found += lacking.len();
                         let problem = Problem::new(format!("no VM is named '{}'", Folded::of(lacking)));
@@ -139,11 +144,13 @@ impl Verb for EventsArgs {
                 break None;
             }
         };
-        let is_incomplete = output.is_open() && (not_found > 0 || !unwatched.is_empty());
+        let is_incomplete = output.is_open() && (not_found > 0 || !unwatched.is_empty() || lost.is_some());
         writer.finish(&mut output);
-        drop(watch);
-        inventory::close(&manager, CLOSE_TIMEOUT).await;
-        if is_incomplete && !unwatched.is_empty() && signal.is_none() {
+        watch.close().await;
+        if let Some(problem) = &lost {
+            context.console.problem(problem);
+        }
+        if is_incomplete && lost.is_none() && !unwatched.is_empty() && signal.is_none() {
             let hosts = Names(unwatched.iter().map(ToString::to_string).collect());
             let hint = "`atp doctor HOST` shows what is wrong";
             context.console.problem(&Problem::new(format!("never watched: {hosts}")).hint(hint));
@@ -153,5 +160,56 @@ impl Verb for EventsArgs {
             code => code,
         };
         Ok(signal.map_or(code, |signal| signal.exit_code()))
+    }
+}
+
+/// Where the events come from.
+enum Source {
+    /// From the hosts.
+    Hosts(Box<Watch>, TransportManager),
+    /// From a service.
+    Service(Box<RemoteWatch>),
+}
+
+impl Source {
+    async fn begin(
+        selection: &Selection,
+        qemu: bool,
+        context: &Context,
+        interrupts: &Interrupts,
+    ) -> Result<Self, Failure> {
+        if let Some(client) = remote::client(&context.settings)? {
+            let watch = tokio::select! {
+                watch = RemoteWatch::begin(&client, selection, qemu) => watch?,
+                signal = interrupts.first() => return Err(Failure::Interrupted(signal)),
+            };
+            return Ok(Source::Service(Box::new(watch)));
+        }
+        let options = WatchOptions { monitor_events: qemu, ..WatchOptions::default() };
+        let manager = inventory::open_selected(selection, &context.settings, interrupts).await?;
+        let watch = Executor::new(manager.clone()).watch(selection, &options);
+        Ok(Source::Hosts(Box::new(watch.map_err(Problem::from)?), manager))
+    }
+
+    /// The next item. Cancel safe.
+    async fn next(&mut self) -> Result<Option<WatchItem>, Problem> {
+        match self {
+            Source::Hosts(watch, _) => Ok(watch.next().await),
+            Source::Service(watch) => watch.next().await,
+        }
+    }
+
+    fn watched(&mut self) -> &mut WatchedVms {
+        match self {
+            Source::Hosts(watch, _) => watch.watched(),
+            Source::Service(watch) => watch.watched(),
+        }
+    }
+
+    async fn close(self) {
+        if let Source::Hosts(watch, manager) = self {
+            drop(watch);
+            inventory::close(&manager, CLOSE_TIMEOUT).await;
+        }
     }
 }

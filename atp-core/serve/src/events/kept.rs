@@ -1,13 +1,14 @@
 //! The last events, kept for streams that are resumed.
 
-use std::collections::VecDeque;
-use std::sync::Arc;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Weak};
 
 use atp_transport::HostId;
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 /// The last events, under numbers from 1.
@@ -20,6 +21,8 @@ pub(crate) struct Events {
     epoch: String,
     capacity: usize,
     pub(super) is_watching: AtomicBool,
+    /// What reads the events of monitors, while somebody listens to them.
+    pub(super) monitors: Mutex<Weak<AbortOnDropHandle<()>>>,
 }
 
 #[derive(Debug, Default)]
@@ -27,6 +30,16 @@ struct Kept {
     events: VecDeque<Arc<Event>>,
     /// The number of the first event that is kept.
     first: u64,
+    /// Whether hosts are watched now.
+    hosts: HashMap<HostId, Watched>,
+}
+
+/// Whether a host is watched, as far as its last event says.
+#[derive(Debug, Clone)]
+pub(super) enum Watched {
+    Yes,
+    /// No, as this event says.
+    No(Arc<Event>),
 }
 
 /// An event, as it was read.
@@ -45,23 +58,49 @@ impl Events {
     pub(crate) fn new(capacity: usize) -> Self {
         let id = Uuid::from_bytes(std::array::from_fn(|_| 0));
         let epoch = random().unwrap_or(id).simple().to_string();
-        let kept = Kept { events: VecDeque::new(), first: 1 };
+        let kept = Kept { first: 1, ..Kept::default() };
         Events {
             kept: Mutex::new(kept),
             last: watch::Sender::new(0),
             epoch,
             capacity: capacity.max(1),
             is_watching: AtomicBool::new(false),
+            monitors: Mutex::default(),
         }
     }
 
     pub(super) fn add(&self, host: Option<HostId>, vm: Option<String>, word: &'static str, data: Value) {
+        self.add_about(host, vm, word, data, |_, _| {});
+    }
+
+    /// Adds an event that says whether its host is watched.
+    pub(super) fn add_watched(&self, host: HostId, word: &'static str, data: Value, is_watched: bool) {
+        self.add_about(Some(host.clone()), None, word, data, |hosts, event| {
+            hosts.insert(host, if is_watched { Watched::Yes } else { Watched::No(event) });
+        });
+    }
+
+    /// Adds the event of a host that was removed.
+    pub(super) fn add_removed(&self, host: HostId, word: &'static str, data: Value) {
+        self.add_about(Some(host.clone()), None, word, data, |hosts, _| drop(hosts.remove(&host)));
+    }
+
+    fn add_about(
+        &self,
+        host: Option<HostId>,
+        vm: Option<String>,
+        word: &'static str,
+        data: Value,
+        note: impl FnOnce(&mut HashMap<HostId, Watched>, Arc<Event>),
+    ) {
         let mut kept = self.kept.lock();
         let number = *self.last.borrow() + 1;
         if kept.events.len() >= self.capacity {
             kept.events.pop_front();
         }
-        kept.events.push_back(Arc::new(Event { number, host, vm, word, data }));
+        let event = Arc::new(Event { number, host, vm, word, data });
+        kept.events.push_back(event.clone());
+        note(&mut kept.hosts, event);
         kept.first = kept.events.front().map_or(number, |event| event.number);
         self.last.send_replace(number);
     }
@@ -74,6 +113,11 @@ impl Events {
         }
         let place = usize::try_from(number - kept.first).unwrap_or(usize::MAX);
         Ok(kept.events.get(place).cloned())
+    }
+
+    /// Which hosts are watched, by the events up to the last one.
+    pub(super) fn watched(&self) -> Vec<(HostId, Watched)> {
+        self.kept.lock().hosts.iter().map(|(host, watched)| (host.clone(), watched.clone())).collect()
     }
 
     pub(super) fn id(&self, number: u64) -> String {

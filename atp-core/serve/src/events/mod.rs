@@ -4,6 +4,8 @@
 //! place among them and nothing else: one that does not read costs no memory, and is told of a gap when it reads again.
 
 mod kept;
+mod monitors;
+mod watching;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,14 +13,16 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use atp_executor::{Selection, Selector};
-use atp_transport::{HostInfo, TransportEvent, WatchItem, WatchOptions};
+use atp_transport::{HostId, HostInfo, TransportEvent, WatchItem, WatchOptions};
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
+use futures_util::FutureExt as _;
 use futures_util::stream::{self, Stream};
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::auth::{Caller, Token, may_see_host, may_see_vm};
 use crate::body::Query;
@@ -27,8 +31,12 @@ use crate::route::{Content, Route, texts};
 use crate::sse::{self, Frame, last_event_id};
 use crate::state::Service;
 
-use kept::Event;
 pub(crate) use kept::Events;
+use kept::{Event, Watched};
+use watching::Watching;
+
+/// The item that stands for the list of a host's VMs: clients list them, each with its own permissions.
+const WATCHED: &str = "watched";
 
 /// How often the task looks whether hosts were added. The manager's event comes too; this is for the case that it was lost.
 const LOOK: Duration = Duration::from_secs(30);
@@ -41,6 +49,13 @@ pub(crate) fn routes() -> Vec<Route> {
                  `gap` where events are missing.",
             )
             .query("selector", "Only about these VMs and their hosts; may be repeated. All without one.", texts())
+            .query(
+                "watch",
+                "Only what happens to VMs, with what is needed to follow their states: `begun` comes first, and `present` and \
+                 `host` bring the VMs of a host when it begins to be watched.",
+                json!({"type": "boolean"}),
+            )
+            .query("qemu", "Also the events of QEMU's monitors, as `qemu`.", json!({"type": "boolean"}))
             .header("Last-Event-ID", "Resume after this event.")
             .answers_with(200, Some(Content::of(sse::CONTENT_TYPE))),
     ]
@@ -53,6 +68,8 @@ async fn listen(
     mut query: Query,
 ) -> Result<Response, Refusal> {
     let selectors = query.all("selector");
+    let watch = query.parse("watch", "true or false", |text| text.parse().ok())?;
+    let qemu = query.parse("qemu", "true or false", |text| text.parse().ok())?;
     query.end()?;
     let selectors = selectors.iter().map(|text| text.parse::<Selector>()).collect::<Result<Vec<_>, _>>()?;
     watch_all(&service);
@@ -62,38 +79,58 @@ async fn listen(
         Some(None) => (*events.last.borrow() + 1, Some("the service was started anew since")),
         None => (*events.last.borrow() + 1, None),
     };
-    let filter = Filter { token: caller.token.clone(), selectors };
-    let listener = Listener { service: service.clone(), filter, next, gap, last: events.last.subscribe() };
+    let monitors = qemu.unwrap_or(false).then(|| monitors::shared(&service));
+    let watching = watch.unwrap_or(false).then(Watching::default);
+    let begun = watching.is_some();
+    let filter = Filter { token: caller.token.clone(), selectors, qemu: monitors.is_some() };
+    let last = events.last.subscribe();
+    let mut listener =
+        Listener { service: service.clone(), filter, next, gap, last, begun, watching, _monitors: monitors };
+    listener.tell_watched();
     sse::respond(&service, &caller, frames(listener))
 }
 
 /// What a client wants to hear, and may.
+#[derive(Clone)]
 struct Filter {
     token: Arc<Token>,
     selectors: Vec<Selector>,
+    /// Whether the events of monitors are wanted.
+    qemu: bool,
 }
 
 impl Filter {
     fn passes(&self, event: &Event, service: &Service) -> bool {
+        if event.word == "qemu" && !self.qemu {
+            return false;
+        }
         // What is said of the whole fleet names its hosts.
         let Some(host) = &event.host else { return event.word == "gap" || self.token.selectors.is_empty() };
-        let info = service.manager().pool(host.as_str()).map(|pool| HostInfo::clone(&pool.info()));
-        // A host that was removed since has no groups any more.
-        let info = info.unwrap_or_else(|_| HostInfo::new(host.as_str(), ""));
-        let mut selectors = self.selectors.iter();
+        let info = info_of(service, host);
         match &event.vm {
-            Some(vm) => {
-                may_see_vm(&self.token, &info, vm)
-                    && (self.selectors.is_empty()
-                        || selectors
-                            .any(|selector| selector.host().matches(&info) && selector.matches_vm(vm)))
-            }
-            None => {
-                may_see_host(&self.token, &info)
-                    && (self.selectors.is_empty() || selectors.any(|selector| selector.host().matches(&info)))
-            }
+            Some(vm) => self.passes_vm(&info, vm),
+            None => self.passes_host(&info),
         }
     }
+
+    fn passes_vm(&self, host: &HostInfo, vm: &str) -> bool {
+        let mut selectors = self.selectors.iter();
+        may_see_vm(&self.token, host, vm)
+            && (self.selectors.is_empty()
+                || selectors.any(|selector| selector.host().matches(host) && selector.matches_vm(vm)))
+    }
+
+    fn passes_host(&self, host: &HostInfo) -> bool {
+        let mut selectors = self.selectors.iter();
+        may_see_host(&self.token, host)
+            && (self.selectors.is_empty() || selectors.any(|selector| selector.host().matches(host)))
+    }
+}
+
+fn info_of(service: &Service, host: &HostId) -> HostInfo {
+    let info = service.manager().pool(host.as_str()).map(|pool| HostInfo::clone(&pool.info()));
+    // A host that was removed since has no groups any more.
+    info.unwrap_or_else(|_| HostInfo::new(host.as_str(), ""))
 }
 
 struct Listener {
@@ -104,6 +141,12 @@ struct Listener {
     /// Why events before it are missing.
     gap: Option<&'static str>,
     last: watch::Receiver<u64>,
+    /// Whether to say that the stream begins, and from which event on it can be resumed.
+    begun: bool,
+    /// What is told to those that follow the states of VMs.
+    watching: Option<Watching>,
+    /// Held for as long as the events of monitors are wanted.
+    _monitors: Option<Arc<AbortOnDropHandle<()>>>,
 }
 
 fn frames(listener: Listener) -> impl Stream<Item = Frame> + Send {
@@ -115,36 +158,79 @@ fn frames(listener: Listener) -> impl Stream<Item = Frame> + Send {
 
 impl Listener {
     async fn next(&mut self) -> Option<Frame> {
+        if std::mem::take(&mut self.begun) {
+            let id = Some(self.service.events().id(self.next - 1));
+            return Some(Frame { id, event: "begun".to_owned(), data: "{}".to_owned() });
+        }
         loop {
-            let events = self.service.events();
             if let Some(reason) = self.gap.take() {
+                self.tell_watched();
                 let data = json!({"reason": reason}).to_string();
-                return Some(Frame { id: Some(events.id(self.next - 1)), event: "gap".to_owned(), data });
+                let id = Some(self.service.events().id(self.next - 1));
+                return Some(Frame { id, event: "gap".to_owned(), data });
             }
-            match events.get(self.next) {
+            if let Some(frame) = self.watching.as_mut().and_then(|watching| watching.next().now_or_never()) {
+                return Some(frame);
+            }
+            match self.service.events().get(self.next) {
                 Ok(Some(event)) => {
                     self.next += 1;
-                    if self.filter.passes(&event, &self.service) {
-                        let id = Some(events.id(event.number));
-                        return Some(Frame {
-                            id,
-                            event: event.word.to_owned(),
-                            data: event.data.to_string(),
-                        });
+                    if self.filter.passes(&event, &self.service)
+                        && let Some(frame) = self.frame(&event)
+                    {
+                        return Some(frame);
                     }
                 }
                 Ok(None) => {
                     // An id of the future is one that this service did not give.
                     self.next = self.next.min(*self.last.borrow_and_update() + 1);
-                    if events.get(self.next).is_ok_and(|event| event.is_some()) {
+                    if self.service.events().get(self.next).is_ok_and(|event| event.is_some()) {
                         continue;
                     }
-                    self.last.changed().await.ok()?;
+                    let listed = async {
+                        match &mut self.watching {
+                            Some(watching) => watching.next().await,
+                            None => std::future::pending().await,
+                        }
+                    };
+                    tokio::select! {
+                        changed = self.last.changed() => changed.ok()?,
+                        frame = listed => return Some(frame),
+                    }
                 }
                 Err(first) => {
                     self.next = first;
                     self.gap = Some("the events before are kept no longer");
                 }
+            }
+        }
+    }
+
+    /// An event as it is sent; none if it is of no use to this client.
+    fn frame(&mut self, event: &Event) -> Option<Frame> {
+        let id = Some(self.service.events().id(event.number));
+        if let Some(watching) = &mut self.watching {
+            let item = event.data.get("item")?;
+            if item == WATCHED
+                && let Some(host) = &event.host
+            {
+                watching.list(&self.service, &self.filter, host, "host");
+                return None;
+            }
+        }
+        Some(Frame { id, event: event.word.to_owned(), data: event.data.to_string() })
+    }
+
+    /// Tells a client that follows states which hosts are watched, and the VMs that they have now. Later events change that.
+    fn tell_watched(&mut self) {
+        let Some(watching) = &mut self.watching else { return };
+        for (host, watched) in self.service.events().watched() {
+            match watched {
+                Watched::Yes => watching.list(&self.service, &self.filter, &host, "present"),
+                Watched::No(event) if self.filter.passes(&event, &self.service) => {
+                    watching.tell(event.data.to_string());
+                }
+                Watched::No(_) => {}
             }
         }
     }
@@ -169,7 +255,7 @@ fn watch_all(service: &Service) {
         let stopping = vms.stopping().clone();
         tokio::select! {
             () = stopping.cancelled() => {}
-            () = read_vms(&vms) => {}
+            () = read_vms(&vms, WatchOptions::default(), note) => {}
         }
     });
 }
@@ -190,10 +276,10 @@ async fn read_transport(service: &Service) {
 }
 
 /// Reads the events of the VMs of all hosts, and of those that are added later.
-async fn read_vms(service: &Service) {
+async fn read_vms(service: &Service, options: WatchOptions, note: fn(&Service, WatchItem)) {
     loop {
         let watched = ids(service);
-        let watch = service.executor().watch(&Selection::all(), &WatchOptions::default());
+        let watch = service.executor().watch(&Selection::all(), &options);
         let mut look = tokio::time::interval(LOOK);
         let mut changes = service.manager().events();
         let Ok(mut watch) = watch else {
@@ -234,19 +320,19 @@ fn ids(service: &Service) -> BTreeSet<String> {
 
 fn note(service: &Service, item: WatchItem) {
     let data = as_json(&item);
-    let (host, vm, word) = match item {
-        WatchItem::Event { host, event, .. } => (Some(host), Some(event.name), "vm"),
-        // Each client lists the VMs by itself, with its own permissions: the list is said to be there, and not sent.
+    let events = service.events();
+    match item {
+        WatchItem::Event { host, event, .. } => events.add(Some(host), Some(event.name), "vm", data),
         WatchItem::Present { host, .. } => {
-            let data = json!({"item": "watched", "host": host});
-            return service.events().add(Some(host), None, "host", data);
+            let data = json!({"item": WATCHED, "host": host});
+            events.add_watched(host, "host", data, true);
         }
-        WatchItem::Gap { host, .. } => (Some(host), None, "gap"),
-        WatchItem::Unreachable { host, .. } | WatchItem::Removed { host, .. } => (Some(host), None, "host"),
-        WatchItem::Missed { .. } => (None, None, "gap"),
-        other => (other.host().cloned(), None, "host"),
-    };
-    service.events().add(host, vm, word, data);
+        WatchItem::Gap { host, .. } => events.add_watched(host, "gap", data, false),
+        WatchItem::Unreachable { host, .. } => events.add_watched(host, "host", data, false),
+        WatchItem::Removed { host, .. } => events.add_removed(host, "host", data),
+        WatchItem::Missed { .. } => events.add(None, None, "gap", data),
+        other => events.add(other.host().cloned(), None, "host", data),
+    }
 }
 
 fn as_json<T: Serialize>(value: &T) -> Value {

@@ -122,7 +122,8 @@ pub(crate) async fn localise(
             let (_, folder) = make_folder(config, clock, caller).await?;
             OperationSpec::Screenshot(ScreenshotSpec { folder, ..spec })
         }
-        OperationSpec::Console(spec) => {
+        // Who reads the lines needs no file.
+        OperationSpec::Console(spec) if spec.folder.is_some() || !spec.lines => {
             let (_, folder) = make_folder(config, clock, caller).await?;
             OperationSpec::Console(ConsoleSpec { folder: Some(folder), ..spec })
         }

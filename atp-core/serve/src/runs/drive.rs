@@ -58,8 +58,12 @@ pub(super) async fn drive(mut run: Run, activity: Activity) {
                     ending = end(statistics, stop_reason.as_ref(), is_cut);
                     ("ended", None)
                 }
-                // It is of use only while it is new.
-                RunEvent::Progress { .. } | RunEvent::Console { .. } | RunEvent::Unknown => continue,
+                // What is of use only while it is new goes into no store.
+                RunEvent::Console { host, vm, .. } => {
+                    active.lines.add(host, vm, &event);
+                    continue;
+                }
+                RunEvent::Progress { .. } | RunEvent::Unknown => continue,
             };
             let Ok(data) = serde_json::to_string(&event) else { continue };
             seq += 1;
@@ -69,6 +73,9 @@ pub(super) async fn drive(mut run: Run, activity: Activity) {
             seq += 1;
             let (word, data) = INTERRUPTED;
             events.push(EventRow { seq, word, data: data.to_owned(), outcome_of: None });
+        }
+        if events.is_empty() && ending.is_none() {
+            continue;
         }
         let change = Change::Events { run: *id, events, ending };
         if let Err(StoreError::Closed) = write(&activity, change).await {

@@ -1,6 +1,7 @@
-//! The events of a run as a stream, read from the store.
+//! The events of a run as a stream, read from the store; and the lines of its consoles, which are not stored.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use atp_api::serve::RunState;
@@ -11,7 +12,8 @@ use futures_util::stream::{self, Stream};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::visible;
+use super::lines::LinesAfter;
+use super::{Active, visible};
 use crate::auth::Caller;
 use crate::body::Path;
 use crate::problem::Refusal;
@@ -20,6 +22,9 @@ use crate::state::Service;
 
 /// The most events that are read at a time.
 const READ: i64 = 64;
+
+/// The most lines of consoles that are taken at a time.
+const LINES: usize = 256;
 
 /// How often a run that controllers share is looked at, if nothing is heard.
 const LOOK: Duration = Duration::from_secs(1);
@@ -32,36 +37,106 @@ pub(super) async fn follow(
 ) -> Result<Response, Refusal> {
     let row = visible(&service, &caller, &id).await?;
     let after = match last_event_id(&headers) {
-        None => 0,
-        Some(text) => text.parse().map_err(|_| {
+        None => Place::default(),
+        Some(text) => Place::parse(text).ok_or_else(|| {
             Refusal::field("last-event-id", format!("expected the number of an event, not {text:?}"))
         })?,
     };
     sse::respond(&service, &caller, frames(service.clone(), row.id, after))
 }
 
+/// What a client has: the number of its last event, and that of its last line of a console.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Place {
+    event: i64,
+    line: u64,
+}
+
+impl Place {
+    fn parse(text: &str) -> Option<Self> {
+        let (event, line) = text.split_once('.').unwrap_or((text, "0"));
+        Some(Place { event: event.parse().ok()?, line: line.parse().ok()? })
+    }
+
+    fn id(self) -> Option<String> {
+        let Place { event, line } = self;
+        Some(if line == 0 { event.to_string() } else { format!("{event}.{line}") })
+    }
+}
+
 /// The events after one, until the run is not under way and there are no more.
-fn frames(service: Service, run: i64, after: i64) -> impl Stream<Item = Frame> + Send {
-    let state = (service, after, VecDeque::new());
-    stream::unfold(state, move |(service, mut after, mut read)| async move {
-        while read.is_empty() {
+fn frames(service: Service, run: i64, after: Place) -> impl Stream<Item = Frame> + Send {
+    let active = service.runs().active(run);
+    let reader = Reader { service, run, active, place: after, read: VecDeque::new(), lines: VecDeque::new() };
+    stream::unfold(reader, |mut reader| async move {
+        let frame = reader.next().await?;
+        Some((frame, reader))
+    })
+}
+
+/// A client's place in a run, and what was read for it.
+struct Reader {
+    service: Service,
+    run: i64,
+    active: Option<Arc<Active>>,
+    place: Place,
+    read: VecDeque<(i64, String, String)>,
+    lines: VecDeque<(u64, String)>,
+}
+
+impl Reader {
+    async fn next(&mut self) -> Option<Frame> {
+        loop {
+            // Lines that came before an event are there before it is stored.
+            if let Some(frame) = self.line() {
+                return Some(frame);
+            }
+            if let Some((seq, event, data)) = self.read.pop_front() {
+                self.place.event = seq;
+                return Some(Frame { id: self.place.id(), event, data });
+            }
             // Looked at first: what comes while the store is read wakes the stream.
-            let news = News::of(&service, run).await;
-            match service.runs().store.events(run, after, READ).await {
-                Ok(events) => read.extend(events),
+            let news = News::of(&self.service, self.run).await;
+            match self.service.runs().store.events(self.run, self.place.event, READ).await {
+                Ok(events) => self.read.extend(events),
                 Err(error) => {
-                    tracing::warn!(run, error = &error as &dyn std::error::Error, "a stream of events ends");
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(run = self.run, error, "a stream of events ends");
                     return None;
                 }
             }
-            if read.is_empty() {
-                news?.wait(after).await;
+            if self.read.is_empty() {
+                let lines = async {
+                    match &self.active {
+                        Some(active) => active.lines.wait(self.place.line).await,
+                        None => std::future::pending().await,
+                    }
+                };
+                tokio::select! {
+                    () = news?.wait(self.place.event) => {}
+                    () = lines => {}
+                }
             }
         }
-        let (seq, event, data): (i64, String, String) = read.pop_front()?;
-        after = seq;
-        Some((Frame { id: Some(seq.to_string()), event, data }, (service, after, read)))
-    })
+    }
+
+    /// The next line of a console, if there is one.
+    fn line(&mut self) -> Option<Frame> {
+        if self.lines.is_empty()
+            && let Some(active) = &self.active
+            && let Some(LinesAfter { json, last }) = active.lines.after(self.place.line, LINES)
+        {
+            // Marks for what is missing have the number of the last line that is.
+            let first = last.saturating_sub(json.len() as u64);
+            self.lines.extend((first + 1..).zip(json));
+            if self.lines.is_empty() {
+                self.place.line = last;
+            }
+        }
+        let (number, data) = self.lines.pop_front()?;
+        self.place.line = number;
+        Some(Frame { id: self.place.id(), event: "console".to_owned(), data })
+    }
 }
 
 /// What tells that a run that is under way may have events.
@@ -99,5 +174,19 @@ impl News {
                 let _ = timeout(LOOK, news.changed()).await;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_read_back_from_its_id() {
+        for (place, id) in [(Place { event: 7, line: 0 }, "7"), (Place { event: 7, line: 12 }, "7.12")] {
+            assert_eq!(place.id().as_deref(), Some(id));
+            assert_eq!(Place::parse(id), Some(place));
+        }
+        assert!(["", "x", "1.", "1.x", "1.-2"].iter().all(|text| Place::parse(text).is_none()));
     }
 }

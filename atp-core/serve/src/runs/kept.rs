@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::lines::ConsoleLines;
 use crate::settings::ServeConfig;
 use crate::store::{Change, Store};
 use crate::time::{Clock, millis};
@@ -34,6 +35,7 @@ pub(super) struct Active {
     /// The number of its last event in the store.
     pub(super) last: watch::Sender<i64>,
     pub(super) statistics: Mutex<RunStatistics>,
+    pub(super) lines: ConsoleLines,
 }
 
 impl Runs {
@@ -57,7 +59,8 @@ impl Runs {
             return None;
         }
         let (control, last) = (RunControl::default(), watch::Sender::new(last));
-        let active = Arc::new(Active { control, last, statistics: Mutex::default() });
+        let (statistics, lines) = (Mutex::default(), ConsoleLines::default());
+        let active = Arc::new(Active { control, last, statistics, lines });
         all.insert(run, active.clone());
         Some(active)
     }

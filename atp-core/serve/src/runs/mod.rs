@@ -7,6 +7,7 @@ mod drive;
 mod events;
 mod junit;
 mod kept;
+mod lines;
 mod resume;
 mod share;
 mod start;
@@ -84,8 +85,11 @@ pub(crate) fn routes() -> Vec<Route> {
             .about("The outcomes as JUnit XML.")
             .answers_with(200, Some(Content::of(junit::CONTENT_TYPE))),
         id(Route::get("/api/v1/runs/{id}/events", events::follow))
-            .about("The run's events, from the first or from Last-Event-ID on, until it has ended.")
-            .header("Last-Event-ID", "The number of the last event that the client has.")
+            .about(
+                "The run's events, from the first or from Last-Event-ID on, until it has ended. Lines of consoles are sent while they \
+                 are new; a mark stands in the text where some are missing.",
+            )
+            .header("Last-Event-ID", "The id of the last event that the client has.")
             .answers_with(200, Some(Content::of(sse::CONTENT_TYPE))),
         id(Route::new(Method::POST, "/api/v1/runs/{id}/stop", Access::Change, stop))
             .about("Starts no more targets. Those under way end normally.")

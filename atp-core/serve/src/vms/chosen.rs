@@ -180,6 +180,20 @@ async fn choose_on(
     Ok(Chosen { id, host, listed, labels, places, stale })
 }
 
+/// The VMs of a host as they are now, and when that was. Requests at the same time ask the host once.
+///
+/// # Errors
+/// Why it cannot be listed.
+///
+/// Cancel safe.
+pub(crate) async fn listed_now(
+    service: &Service,
+    id: &HostId,
+) -> Result<(SystemTime, Vec<DomainInfo>), OutcomeError> {
+    let (listed, _) = vms_of(service, id, Duration::ZERO, false).await?;
+    Ok((listed.when, listed.value.vms().to_vec()))
+}
+
 /// The VMs of a host, and why they are older than was asked for, if they are.
 async fn vms_of(service: &Service, id: &HostId, max_age: Duration, allow_stale: bool) -> Found {
     let (asked, host) = (service.clone(), id.clone());

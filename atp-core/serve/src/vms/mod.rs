@@ -16,7 +16,7 @@ use axum::response::Response;
 use serde_json::json;
 use uuid::Uuid;
 
-pub(crate) use chosen::{Asked, Chosen, choose, chooses, concerned};
+pub(crate) use chosen::{Asked, Chosen, choose, chooses, concerned, listed_now};
 pub(crate) use listed::Listed;
 
 use crate::auth::Caller;

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use atp_api::serve::Role;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use crate::bed::{Bed, get};
@@ -18,6 +19,7 @@ struct Stream {
 
 #[derive(Debug, Clone)]
 struct Event {
+    /// Empty for what cannot be resumed from.
     id: String,
     word: String,
     data: Value,
@@ -41,9 +43,10 @@ impl Stream {
             if let Some((frame, rest)) = self.text.split_once("\n\n") {
                 let of =
                     |name: &str| frame.lines().find_map(|line| line.strip_prefix(name)).map(str::to_owned);
-                let event = (of("id: "), of("event: "), of("data: "));
+                let event = (of("event: "), of("data: "));
+                let id = of("id: ").unwrap_or_default();
                 self.text = rest.to_owned();
-                if let (Some(id), Some(word), Some(data)) = event {
+                if let (Some(word), Some(data)) = event {
                     return Some(Event { id, word, data: serde_json::from_str(&data).unwrap() });
                 }
                 continue;
@@ -100,7 +103,7 @@ async fn events_of_vms_come_and_a_stream_resumes_where_it_ended() {
 async fn a_stream_has_only_the_events_of_its_selection_and_of_its_token() {
     let bed = Bed::start(2, 1).await;
     let admin = bed.admin();
-    let viewer = bed.token(atp_api::serve::Role::Viewer, &["h1/"], &[]);
+    let viewer = bed.token(Role::Viewer, &["h1/"], &[]);
     let mut all = Stream::open(&bed, "/api/v1/events", &admin, None).await;
     let mut chosen = Stream::open(&bed, "/api/v1/events?selector=h1/", &admin, None).await;
     let mut own = Stream::open(&bed, "/api/v1/events", &viewer, None).await;
@@ -179,4 +182,106 @@ async fn streams_have_a_limit_and_end_with_the_service_and_their_token() {
 async fn suspend_or_resume(bed: &Bed) {
     suspend(bed, "h1").await;
     resume(bed, "h1").await;
+}
+
+/// The VMs that a stream lists of a host.
+fn listed(event: &Event) -> Vec<&str> {
+    let domains = event.data["domains"].as_array().unwrap();
+    domains.iter().map(|domain| domain["name"].as_str().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn each_role_follows_the_states_of_its_own_vms() {
+    let bed = Bed::start(2, 2).await;
+    for role in [Role::Viewer, Role::Operator, Role::Admin] {
+        for (selectors, vms, h2) in [
+            (&[][..], &["vm1", "vm2"][..], true),
+            (&["h1/"][..], &["vm1", "vm2"][..], false),
+            (&["h1/vm2"][..], &["vm2"][..], false),
+        ] {
+            // What a token may read does not depend on its verbs.
+            let token = bed.token(role, selectors, &["exec"]);
+            let mut stream = Stream::open(&bed, "/api/v1/events?watch=true", &token, None).await;
+            assert_eq!(stream.next().await.unwrap().word, "begun");
+            let is_of = |host: &str| {
+                let host = host.to_owned();
+                move |event: &Event| event.data["item"] == "present" && event.data["host"] == *host
+            };
+            let event = stream.until(is_of("h1")).await;
+            assert_eq!(listed(&event), vms, "{role} {selectors:?}");
+            if h2 {
+                stream.until(|event| event.data["host"] == "h2").await;
+            }
+            suspend(&bed, "h2").await;
+            resume(&bed, "h2").await;
+            // vm1 is what is suspended.
+            suspend(&bed, "h1").await;
+            resume(&bed, "h1").await;
+            if vms.contains(&"vm1") {
+                let sees = |event: &Event| event.word == "vm" && (h2 || event.data["host"] == "h1");
+                let event = stream.until(|event| event.word == "vm").await;
+                assert!(sees(&event), "{role} {selectors:?}: {event:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_stream_of_states_that_is_resumed_lists_again_and_has_what_happened_meanwhile() {
+    let bed = Bed::start(1, 1).await;
+    let token = bed.admin();
+    let path = "/api/v1/events?watch=true&selector=h1/";
+    let mut stream = Stream::open(&bed, path, &token, None).await;
+    let begun = stream.next().await.unwrap();
+    stream.until(|event| event.data["item"] == "present").await;
+    drop(stream);
+    suspend(&bed, "h1").await;
+    let mut resumed = Stream::open(&bed, path, &token, Some(&begun.id)).await;
+    let mut words = Vec::new();
+    while words.len() < 2 {
+        let event = resumed.next().await.unwrap();
+        if event.data["item"] == "present" {
+            assert_eq!((event.data["domains"][0]["state"].as_str(), event.id.as_str()), (Some("paused"), ""));
+            words.push("present");
+        } else if is_suspended("h1")(&event) {
+            words.push("event");
+        }
+    }
+    words.sort_unstable();
+    assert_eq!(words, ["event", "present"]);
+    // Lists that nobody wants are not made.
+    let mut plain = Stream::open(&bed, "/api/v1/events", &token, Some(&begun.id)).await;
+    assert!(is_suspended("h1")(
+        &plain.until(|event| event.word != "host" && event.word != "transport").await
+    ));
+}
+
+#[tokio::test]
+async fn lines_of_consoles_are_resumed_and_end_with_their_run() {
+    let bed = Bed::start(1, 2).await;
+    let viewer = bed.token(Role::Viewer, &["h1/vm1"], &["console"]);
+    let request = |selector: &str| {
+        json!({"targets": {"selectors": [selector]}, "operation": {"op": "console", "lines": true},
+               "policy": {"timeout_ms": 60_000}})
+    };
+    assert_eq!(bed.post("/api/v1/runs", &viewer, &request("h1/vm2")).await.status, 403);
+    let run = bed.post("/api/v1/runs", &viewer, &request("h1/vm1")).await;
+    assert_eq!(run.status, 201, "{}", run.text());
+    let path = format!("/api/v1/runs/{}/events", run.json()["id"]);
+    let mut stream = Stream::open(&bed, &path, &viewer, None).await;
+    let is_line = |event: &Event| event.word == "console";
+    let first = stream.until(is_line).await;
+    let second = stream.until(is_line).await;
+    assert!(first.id.contains('.') && first.data["vm"] == "vm1", "{first:?}");
+    drop(stream);
+    let mut resumed = Stream::open(&bed, &path, &viewer, Some(&first.id)).await;
+    let again = resumed.next().await.unwrap();
+    assert_eq!((&again.id, &again.data), (&second.id, &second.data));
+    // No file is made for who only reads.
+    assert!(!bed.folder.path().join("files").exists());
+    let stopped = bed.post(&path.replace("events", "stop"), &viewer, &json!({})).await;
+    assert!(stopped.status.is_success(), "{}", stopped.text());
+    let finished = resumed.until(|event| event.word == "finished").await;
+    assert_eq!(finished.data["status"], "ok", "{finished:?}");
+    while resumed.next().await.is_some() {}
 }

@@ -1,13 +1,14 @@
 //! What happens to domains, as libvirt reports it.
 
+use std::borrow::Cow;
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use strum::{Display, IntoStaticStr};
 use uuid::Uuid;
 
 /// Something that happened to a domain.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DomainEvent {
     /// The domain's name.
     #[serde(rename = "vm")]
@@ -21,7 +22,7 @@ pub struct DomainEvent {
 
 /// What happened to a domain (`virDomainEventID`). Details are libvirt's own words for its numbers, in kebab
 /// case; `unknown` for those this version does not know.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum DomainEventKind {
@@ -30,7 +31,7 @@ pub enum DomainEventKind {
         /// To what.
         change: LifecycleChange,
         /// Why: `booted`, `destroyed`, `paused`, `io-error`, …
-        detail: &'static str,
+        detail: Cow<'static, str>,
     },
     /// The guest restarted; the domain went on running.
     Reboot,
@@ -39,16 +40,16 @@ pub enum DomainEventKind {
         /// Whether it is connected now.
         connected: bool,
         /// Why: `domain-started` or `channel`.
-        reason: &'static str,
+        reason: Cow<'static, str>,
     },
     /// A job on a disk ended or became ready.
     BlockJob {
         /// The disk, by its target name (`vda`) or its image's path.
         disk: String,
         /// The job: `pull`, `copy`, `commit`, `active-commit`, `backup`.
-        job: &'static str,
+        job: Cow<'static, str>,
         /// What became of it: `completed`, `failed`, `canceled`, `ready`.
-        status: &'static str,
+        status: Cow<'static, str>,
     },
     /// A device was added to the running domain.
     DeviceAdded {
@@ -68,7 +69,7 @@ pub enum DomainEventKind {
     /// The guest's watchdog fired.
     Watchdog {
         /// What was done about it: `none`, `pause`, `reset`, `poweroff`, `shutdown`, `debug`, `inject-nmi`.
-        action: &'static str,
+        action: Cow<'static, str>,
     },
     /// Reading or writing a disk image failed on the host.
     IoError {
@@ -77,7 +78,7 @@ pub enum DomainEventKind {
         /// The device's alias.
         device: String,
         /// What was done about it: `none`, `pause`, `report`.
-        action: &'static str,
+        action: Cow<'static, str>,
         /// Why, where the hypervisor says: `enospc`.
         reason: String,
     },
@@ -91,7 +92,7 @@ pub enum DomainEventKind {
 }
 
 /// A change of a domain's state (`virDomainEventType`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Display, IntoStaticStr)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Display, IntoStaticStr)]
 #[serde(rename_all = "kebab-case")]
 #[strum(serialize_all = "kebab-case")]
 pub enum LifecycleChange {
@@ -114,6 +115,7 @@ pub enum LifecycleChange {
     /// The guest crashed.
     Crashed,
     /// A change this version does not know.
+    #[serde(other)]
     Unknown,
 }
 
@@ -162,13 +164,17 @@ mod tests {
         let event = DomainEvent {
             name: "web-1".into(),
             uuid: Uuid::nil(),
-            kind: DomainEventKind::Lifecycle { change: LifecycleChange::PmSuspended, detail: "memory" },
+            kind: DomainEventKind::Lifecycle {
+                change: LifecycleChange::PmSuspended,
+                detail: "memory".into(),
+            },
         };
         let expected = json!({
             "vm": "web-1", "uuid": "00000000-0000-0000-0000-000000000000",
             "event": "lifecycle", "change": "pm-suspended", "detail": "memory",
         });
         assert_eq!(serde_json::to_value(&event).unwrap(), expected);
+        assert_eq!(serde_json::from_value::<DomainEvent>(expected).unwrap(), event);
         assert_eq!(event.kind.to_string(), "pm-suspended (memory)");
     }
 }

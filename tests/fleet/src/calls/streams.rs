@@ -8,21 +8,30 @@ use crate::host::Outcome;
 use crate::session::Opening;
 
 pub(super) const CALLS: &[Entry] = &[
-    Entry::new(procedure::DOMAIN_OPEN_CONSOLE, echo).writes(),
-    Entry::new(procedure::DOMAIN_OPEN_CHANNEL, echo).writes(),
+    Entry::new(procedure::DOMAIN_OPEN_CONSOLE, console).writes(),
+    Entry::new(procedure::DOMAIN_OPEN_CHANNEL, channel).writes(),
     Entry::new(procedure::DOMAIN_SCREENSHOT, screenshot).writes(),
 ];
 
 /// Width and height of a picture, pixels.
 const SIDE: usize = 16;
 
-/// What listens behind a console or a channel, whatever its name: it sends back what it gets.
-fn echo(call: &mut Call<'_>) -> Outcome {
+/// What listens behind a console, whatever its alias: it greets with the name of its VM, and sends back what it gets.
+fn console(call: &mut Call<'_>) -> Outcome {
+    echo(call, |vm| format!("Debian GNU/Linux {vm} ttyS0\r\n\r\n{vm} login: \r\n").into_bytes())
+}
+
+/// What listens behind a channel, whatever its name: it sends back what it gets.
+fn channel(call: &mut Call<'_>) -> Outcome {
+    echo(call, |_| Vec::new())
+}
+
+fn echo(call: &mut Call<'_>, greeting: impl FnOnce(&str) -> Vec<u8>) -> Outcome {
     let (domain, _name, _flags) = call.arguments::<(RemoteDomain, Option<String>, u32)>()?;
     let index = call.index(&domain)?;
     call.state.vms[index].active()?;
-    call.count_of(index);
-    call.session.opening = Some(Opening::Echo);
+    let greeting = greeting(&call.count_of(index).name);
+    call.session.opening = Some(Opening::Echo(greeting));
     reply(&())
 }
 

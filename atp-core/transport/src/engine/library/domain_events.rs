@@ -180,7 +180,7 @@ unsafe extern "C" fn on_lifecycle(
 ) -> c_int {
     let (change, detail) = words::lifecycle(event, detail);
     // SAFETY: libvirt's arguments, passed on as they came.
-    unsafe { report(domain, opaque, DomainEventKind::Lifecycle { change, detail }) };
+    unsafe { report(domain, opaque, DomainEventKind::Lifecycle { change, detail: detail.into() }) };
     0
 }
 
@@ -198,7 +198,7 @@ unsafe extern "C" fn on_agent(
 ) {
     let kind = DomainEventKind::Agent {
         connected: words::agent_connected(state),
-        reason: words::agent_reason(reason),
+        reason: words::agent_reason(reason).into(),
     };
     // SAFETY: libvirt's arguments, passed on as they came.
     unsafe { report(domain, opaque, kind) };
@@ -214,8 +214,11 @@ unsafe extern "C" fn on_block_job(
 ) {
     // SAFETY: libvirt lends the string for the call.
     let disk = unsafe { text(disk) };
-    let kind =
-        DomainEventKind::BlockJob { disk, job: words::block_job(job), status: words::job_status(status) };
+    let kind = DomainEventKind::BlockJob {
+        disk,
+        job: words::block_job(job).into(),
+        status: words::job_status(status).into(),
+    };
     // SAFETY: libvirt's arguments, passed on as they came.
     unsafe { report(domain, opaque, kind) };
 }
@@ -258,7 +261,7 @@ unsafe extern "C" fn on_watchdog(
 ) {
     // SAFETY: libvirt's arguments, passed on as they came.
     unsafe {
-        report(domain, opaque, DomainEventKind::Watchdog { action: words::watchdog_action(action) });
+        report(domain, opaque, DomainEventKind::Watchdog { action: words::watchdog_action(action).into() });
     }
 }
 
@@ -273,7 +276,8 @@ unsafe extern "C" fn on_io_error(
 ) {
     // SAFETY: libvirt lends the strings for the call.
     let (path, device, reason) = unsafe { (text(path), text(device), text(reason)) };
-    let kind = DomainEventKind::IoError { path, device, action: words::io_error_action(action), reason };
+    let kind =
+        DomainEventKind::IoError { path, device, action: words::io_error_action(action).into(), reason };
     // SAFETY: libvirt's arguments, passed on as they came.
     unsafe { report(domain, opaque, kind) };
 }

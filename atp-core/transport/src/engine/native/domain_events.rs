@@ -89,24 +89,26 @@ fn to_kind(kind: EventKind) -> Option<DomainEventKind> {
     Some(match kind {
         EventKind::Lifecycle { event, detail } => {
             let (change, detail) = words::lifecycle(event, detail);
-            DomainEventKind::Lifecycle { change, detail }
+            DomainEventKind::Lifecycle { change, detail: detail.into() }
         }
         EventKind::Reboot => DomainEventKind::Reboot,
         EventKind::Agent { state, reason } => DomainEventKind::Agent {
             connected: words::agent_connected(state),
-            reason: words::agent_reason(reason),
+            reason: words::agent_reason(reason).into(),
         },
-        EventKind::BlockJob { disk, job, status } => {
-            DomainEventKind::BlockJob { disk, job: words::block_job(job), status: words::job_status(status) }
-        }
+        EventKind::BlockJob { disk, job, status } => DomainEventKind::BlockJob {
+            disk,
+            job: words::block_job(job).into(),
+            status: words::job_status(status).into(),
+        },
         EventKind::DeviceAdded { device } => DomainEventKind::DeviceAdded { device },
         EventKind::DeviceRemoved { device } => DomainEventKind::DeviceRemoved { device },
         EventKind::DeviceRemovalFailed { device } => DomainEventKind::DeviceRemovalFailed { device },
         EventKind::Watchdog { action } => {
-            DomainEventKind::Watchdog { action: words::watchdog_action(action) }
+            DomainEventKind::Watchdog { action: words::watchdog_action(action).into() }
         }
         EventKind::IoError { path, device, action, reason } => {
-            DomainEventKind::IoError { path, device, action: words::io_error_action(action), reason }
+            DomainEventKind::IoError { path, device, action: words::io_error_action(action).into(), reason }
         }
         EventKind::Monitor { name, details, .. } => {
             DomainEventKind::Monitor { name, details: details.filter(|details| !details.is_empty()) }

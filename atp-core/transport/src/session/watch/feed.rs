@@ -154,7 +154,8 @@ mod tests {
     }
 
     fn stopped(n: u128) -> DomainEvent {
-        let kind = DomainEventKind::Lifecycle { change: LifecycleChange::Stopped, detail: "destroyed" };
+        let kind =
+            DomainEventKind::Lifecycle { change: LifecycleChange::Stopped, detail: "destroyed".into() };
         DomainEvent { name: format!("vm{n}"), uuid: Uuid::from_u128(n), kind }
     }
 

@@ -206,7 +206,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn without_a_gap_events_tell_and_nothing_is_looked_at() {
-        let stopped = DomainEventKind::Lifecycle { change: LifecycleChange::Stopped, detail: "destroyed" };
+        let stopped =
+            DomainEventKind::Lifecycle { change: LifecycleChange::Stopped, detail: "destroyed".into() };
         for (kind, expected) in
             [(DomainEventKind::Reboot, RestartEnd::Restarted), (stopped, RestartEnd::Stopped)]
         {

@@ -1,0 +1,129 @@
+//! Streams through a service: events, consoles, channels, on a simulated fleet.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use atp_fleet::HostFault;
+use serde_json::Value;
+
+use crate::atp::Run;
+use crate::interrupts::signal;
+use crate::server::Bed;
+
+#[test]
+fn events_are_the_same_through_a_service() {
+    let bed = Bed::new();
+    // Without times, and without what differs from one change to the next.
+    let items = |run: Run| {
+        let mut items: Vec<Value> =
+            run.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        for item in &mut items {
+            item.as_object_mut().unwrap().remove("at");
+        }
+        items.sort_by_key(ToString::to_string);
+        items
+    };
+    let listen = |server: Option<&str>| {
+        let mut args = vec!["--config", &bed.settings, "-o", "jsonl"];
+        args.extend(server.iter().flat_map(|url| ["--server", url]));
+        args.extend(["events", "h1/vm1", "h[2-3]/", "--exclude", "h3/", "--count", "2", "--for", "60s"]);
+        let mut child = bed.home.atp(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+        let present = |line: &String| line.contains("\"present\"");
+        let mut text: Vec<String> = lines.by_ref().take(2).collect();
+        assert!(text.iter().all(present), "{text:?}");
+        bed.here(&["vm", "suspend", "h1/*", "--yes"]).exits(0);
+        bed.here(&["vm", "resume", "h1/*", "--yes"]).exits(0);
+        text.extend(lines);
+        let status = child.wait_with_output().unwrap().status;
+        items(Run { stdout: text.join("\n"), stderr: String::new(), status })
+    };
+    // Each finds the same reasons of states.
+    bed.here(&["vm", "suspend", "h1/*", "--yes"]).exits(0);
+    bed.here(&["vm", "resume", "h1/*", "--yes"]).exits(0);
+    let here = listen(None);
+    assert_eq!(here.iter().filter(|item| item["item"] == "event").count(), 2, "{here:?}");
+    assert_eq!(listen(Some(&bed.url)), here);
+    // What is shown to people has the same words.
+    let words = |run: Run| -> BTreeSet<String> {
+        run.stdout.lines().filter_map(|line| Some(line.split_once("Z  ")?.1.to_owned())).collect()
+    };
+    let shown = ["--config", &bed.settings, "events", "h2/", "--for", "2s"];
+    let there = ["--config", &bed.settings, "--server", &bed.url, "events", "h2/", "--for", "2s"];
+    let here = words(bed.home.run(shown).exits(0));
+    assert!(here.contains("h2/vm1  is running"), "{here:?}");
+    assert_eq!(words(bed.home.run(there).exits(0)), here);
+}
+
+#[test]
+fn events_of_a_vm_or_host_that_is_not_there_and_of_one_that_is_away_end_as_without_a_service() {
+    let bed = Bed::new();
+    for args in [
+        &["events", "h1/nosuch", "--for", "60s"][..],
+        &["events", "h9/x", "--for", "60s"],
+        &["events", "h1/", "--exclude", "h1/", "--for", "60s"],
+        &["events", "-o", "csv"],
+    ] {
+        let (here, there) = (bed.here(args), bed.there(args));
+        assert_eq!(there.status.code(), here.status.code(), "{args:?}: {}", there.stderr);
+        let first = |run: &Run| run.stderr.lines().next().unwrap_or_default().to_owned();
+        assert_eq!(first(&there), first(&here), "{args:?}");
+    }
+    bed.fleet.host(2).unwrap().set_fault(HostFault::Refused);
+    let away = ["events", "h[1-2]/", "--for", "5s"];
+    let run = bed.there(&away).exits(1);
+    assert!(run.stderr.contains("never watched: h2"), "{}", run.stderr);
+    let items = run.outcomes();
+    assert!(items.iter().any(|item| item["item"] == "unreachable" && item["host"] == "h2"), "{items:?}");
+    assert!(items.iter().any(|item| item["item"] == "present" && item["host"] == "h1"), "{items:?}");
+}
+
+#[test]
+fn consoles_are_captured_through_a_service_as_without_one() {
+    let bed = Bed::new();
+    let (here, there) = (bed.home.path("here"), bed.home.path("there"));
+    let captured = |run: Run, folder: &Path| {
+        let reports = run.outcomes().into_iter().map(|outcome| {
+            let file = PathBuf::from(outcome["data"]["file"].as_str().unwrap());
+            let text = fs::read_to_string(&file).unwrap();
+            let lines = text.lines().filter(|line| !line.starts_with("---")).map(str::to_owned);
+            let place = file.strip_prefix(folder).unwrap().to_owned();
+            (place, outcome["data"]["lines"].clone(), lines.collect::<Vec<_>>())
+        });
+        reports.collect::<Vec<_>>()
+    };
+    let args = |folder: &Path| {
+        ["console", "h1/*", "-d", folder.to_str().unwrap(), "--timeout", "3s"].map(str::to_owned)
+    };
+    let run = |run: &dyn Fn(&[&str]) -> Run, folder: &Path| {
+        captured(run(&args(folder).each_ref().map(String::as_str)).exits(0), folder)
+    };
+    let ours = run(&|args| bed.here(args), &here);
+    assert_eq!(ours[0].0, Path::new("h1/vm1.log"));
+    assert!(ours[0].2.iter().any(|line| line.contains("vm1 login:")), "{ours:?}");
+    assert_eq!(run(&|args| bed.there(args), &there), ours);
+}
+
+#[test]
+fn lines_of_consoles_come_through_a_service_until_ctrl_c() {
+    let bed = Bed::new();
+    let args = ["--config", &bed.settings, "-o", "jsonl", "--server", &bed.url];
+    let follow = ["console", "h[1-2]/", "--follow", "--timeout", "60s"];
+    let mut command = bed.home.atp(args.iter().chain(&follow));
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let mut greeted = BTreeSet::new();
+    while greeted.len() < 4 {
+        let line: Value = serde_json::from_str(&lines.next().expect("the lines end early")).unwrap();
+        if line["line"].as_str().is_some_and(|text| text.contains("login:")) {
+            greeted.insert(format!("{}/{}", line["host"], line["vm"]));
+        }
+    }
+    signal(&child, "INT");
+    let rest: Vec<Value> = lines.map(|line| serde_json::from_str(&line).unwrap()).collect();
+    assert_eq!(rest.iter().filter(|line| line["status"] == "ok").count(), 4, "{rest:?}");
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+}
