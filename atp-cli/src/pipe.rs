@@ -4,7 +4,6 @@ use std::io::{self, Read as _, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
-use atp_transport::DomainChannel;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc};
@@ -49,7 +48,11 @@ struct Input {
 /// `idle`, without which the end of stdin ends nothing.
 ///
 /// Dropping the future ends it. The thread that reads stdin stays, as such a read cannot be cancelled.
-pub(crate) async fn run(channel: DomainChannel, escape: Option<u8>, idle: Option<Duration>) -> End {
+pub(crate) async fn run(
+    channel: impl AsyncRead + AsyncWrite,
+    escape: Option<u8>,
+    idle: Option<Duration>,
+) -> End {
     pass(channel, stdin(), escape, idle).await
 }
 

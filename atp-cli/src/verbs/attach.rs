@@ -2,8 +2,8 @@
 
 use std::io::{self, IsTerminal as _};
 
-use atp_executor::{OutcomeError, Selector};
-use atp_transport::ChannelOptions;
+use atp_client::VmDevice;
+use atp_executor::Selector;
 use clap::Args;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use tokio::time::Instant;
@@ -13,7 +13,6 @@ use crate::args::GlobalArgs;
 use crate::completer;
 use crate::context::Context;
 use crate::exit::{SUCCESS, TARGETS_FAILED};
-use crate::inventory::{self, CLOSE_TIMEOUT};
 use crate::one_vm::{self, OneVm};
 use crate::pipe::{self, End};
 use crate::problem::{Failure, Problem};
@@ -58,24 +57,22 @@ impl Verb for AttachArgs {
             return Err(problem.hint("`atp console --follow` shows consoles without a terminal").into());
         }
         let interrupts = Interrupts::listen()?;
-        let OneVm { manager, host, domain } = OneVm::find(self.vm, context, &interrupts).await?;
-        let options = ChannelOptions { force: self.force, ..ChannelOptions::default() };
+        let vm = OneVm::find(self.vm, context, &interrupts).await?;
         let deadline = Instant::now() + context.settings.policy.timeout;
-        let opening =
-            manager.open_console(host.as_str(), domain.uuid, self.device.as_deref(), &options, deadline);
+        let device = VmDevice::Console(self.device);
         let console = tokio::select! {
-            opened = opening => opened,
+            opened = vm.open(&device, self.force, deadline) => opened,
             signal = interrupts.first() => return Err(Failure::Interrupted(signal)),
         };
+        let name = vm.name();
         let console = match console {
             Ok(console) => console,
-            Err(error) => {
-                let vm = format!("{host}/{}", domain.name);
-                inventory::close(&manager, CLOSE_TIMEOUT).await;
-                return Ok(one_vm::not_opened("the console", &vm, &OutcomeError::from(&error), context));
+            Err(problem) => {
+                vm.close().await;
+                return Ok(one_vm::not_opened("the console", &name, problem, context));
             }
         };
-        context.console.note(&format!("attached to {host}/{}; Ctrl-] ends this", domain.name));
+        context.console.note(&format!("attached to {name}; Ctrl-] ends this"));
         let ended = {
             let _raw = RawTerminal::enter()?;
             tokio::select! {
@@ -83,7 +80,7 @@ impl Verb for AttachArgs {
                 signal = interrupts.first() => End::Signal(signal),
             }
         };
-        inventory::close(&manager, CLOSE_TIMEOUT).await;
+        vm.close().await;
         // The guest's cursor may be anywhere in a line.
         eprintln!();
         Ok(match ended {

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use atp_executor::{OutcomeError, Selector};
+use atp_client::VmDevice;
+use atp_executor::Selector;
 use atp_settings::parse_duration;
-use atp_transport::ChannelOptions;
 use clap::Args;
 use tokio::time::Instant;
 
@@ -13,7 +13,6 @@ use crate::args::GlobalArgs;
 use crate::completer;
 use crate::context::Context;
 use crate::exit::{SUCCESS, TARGETS_FAILED};
-use crate::inventory::{self, CLOSE_TIMEOUT};
 use crate::one_vm::{self, OneVm};
 use crate::pipe::{self, End};
 use crate::problem::{Failure, Problem};
@@ -54,32 +53,27 @@ impl Verb for ChannelArgs {
 
     async fn run(self, context: &Context) -> Result<u8, Failure> {
         let interrupts = Interrupts::listen()?;
-        let OneVm { manager, host, domain } = OneVm::find(self.vm, context, &interrupts).await?;
-        let options = ChannelOptions { force: self.force, ..ChannelOptions::default() };
+        let vm = OneVm::find(self.vm, context, &interrupts).await?;
         let deadline = Instant::now() + context.settings.policy.timeout;
-        let opening = manager.open_channel(host.as_str(), domain.uuid, &self.name, &options, deadline);
+        let device = VmDevice::Channel(self.name.clone());
         let channel = tokio::select! {
-            opened = opening => opened,
+            opened = vm.open(&device, self.force, deadline) => opened,
             signal = interrupts.first() => return Err(Failure::Interrupted(signal)),
         };
         let channel = match channel {
             Ok(channel) => channel,
-            Err(error) => {
-                let vm = format!("{host}/{}", domain.name);
-                inventory::close(&manager, CLOSE_TIMEOUT).await;
-                return Ok(one_vm::not_opened(
-                    &format!("the channel {}", self.name),
-                    &vm,
-                    &OutcomeError::from(&error),
-                    context,
-                ));
+            Err(problem) => {
+                let name = vm.name();
+                vm.close().await;
+                let what = format!("the channel {}", self.name);
+                return Ok(one_vm::not_opened(&what, &name, problem, context));
             }
         };
         let ended = tokio::select! {
             ended = pipe::run(channel, None, Some(self.idle)) => ended,
             signal = interrupts.first() => End::Signal(signal),
         };
-        inventory::close(&manager, CLOSE_TIMEOUT).await;
+        vm.close().await;
         Ok(match ended {
             End::Escape | End::Input | End::Guest => SUCCESS,
             End::Signal(signal) => signal.exit_code(),

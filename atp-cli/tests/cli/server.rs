@@ -49,6 +49,11 @@ impl Bed {
         Bed { fleet, home, settings, url, service, _runtime: runtime }
     }
 
+    /// Kills the service.
+    pub(crate) fn kill(&mut self) {
+        self.service.kill().unwrap();
+    }
+
     pub(crate) fn here(&self, args: &[&str]) -> Run {
         self.home.run(["--config", &self.settings, "-o", "json"].iter().chain(args))
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -12,6 +12,7 @@ use serde_json::Value;
 use crate::atp::Run;
 use crate::interrupts::signal;
 use crate::server::Bed;
+use crate::top::Terminal;
 
 #[test]
 fn events_are_the_same_through_a_service() {
@@ -126,4 +127,84 @@ fn lines_of_consoles_come_through_a_service_until_ctrl_c() {
     let rest: Vec<Value> = lines.map(|line| serde_json::from_str(&line).unwrap()).collect();
     assert_eq!(rest.iter().filter(|line| line["status"] == "ok").count(), 4, "{rest:?}");
     assert_eq!(child.wait().unwrap().code(), Some(130));
+}
+
+/// Runs `channel` with this input.
+fn channel(bed: &Bed, server: &[&str], vm: &str, input: &str) -> Run {
+    let args = [&["--config", &bed.settings][..], server, &["channel", vm, "org.example.x", "--idle", "1s"]];
+    let mut command = bed.home.atp(args.concat());
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    Run { stdout: text(output.stdout), stderr: text(output.stderr), status: output.status }
+}
+
+#[test]
+fn a_channel_is_a_pipe_through_a_service() {
+    let bed = Bed::new();
+    let through = ["--server", bed.url.as_str()];
+    // More than a message holds.
+    let long = "0123456789abcde\n".repeat(40_000);
+    for input in ["hello\n", &long] {
+        let run = channel(&bed, &through, "h1/vm1", input);
+        assert_eq!((run.status.code(), run.stdout.len()), (Some(0), input.len()), "{}", run.stderr);
+        assert!(run.stdout == input, "the bytes are not those that were sent");
+    }
+    for vm in ["h1/vm9", "h1/*", "h9/x"] {
+        let (here, there) = (channel(&bed, &[], vm, ""), channel(&bed, &through, vm, ""));
+        assert_eq!(
+            (there.status.code(), there.stderr.lines().next()),
+            (here.status.code(), here.stderr.lines().next())
+        );
+    }
+    bed.here(&["vm", "destroy", "h1/vm2", "--yes"]).exits(0);
+    let (here, there) = (channel(&bed, &[], "h1/vm2", ""), channel(&bed, &through, "h1/vm2", ""));
+    // A service has the reasons in one line.
+    let ends = |run: &Run| {
+        (run.stderr.lines().next().map(str::to_owned), run.stderr.lines().last().map(str::to_owned))
+    };
+    assert_eq!((there.status.code(), ends(&there)), (Some(1), ends(&here)));
+    assert!(there.stderr.contains("domain is not running"), "{}", there.stderr);
+    let audit = fs::read_to_string(bed.home.path(".local/state/atp/audit.jsonl")).unwrap();
+    assert!(
+        audit.lines().any(|line| line.contains("\"channel\"") && line.contains("org.example.x")),
+        "{audit}"
+    );
+}
+
+#[test]
+fn a_channel_says_that_the_service_was_lost() {
+    let mut bed = Bed::new();
+    let args = ["--config", &bed.settings, "--server", &bed.url, "channel", "h1/vm1", "x"];
+    let mut command = bed.home.atp(args);
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(b"one\n").unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "one");
+    bed.kill();
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("the channel was lost") && said.contains("connection to the service was lost"),
+        "{said}"
+    );
+    drop(stdin);
+}
+
+#[test]
+fn a_console_is_attached_through_a_service() {
+    let bed = Bed::new();
+    let args = ["--config", &bed.settings, "--server", &bed.url, "attach", "h1/vm1"];
+    let mut terminal = Terminal::start(&bed.home, &args);
+    terminal.shows("the console", |text| text.contains("attached to h1/vm1") && text.contains("vm1 login:"));
+    terminal.types("root-of-all");
+    terminal.shows("what the guest sends back", |text| text.contains("root-of-all"));
+    terminal.types("\u{1d}");
+    terminal.shows("the end", |text| text.contains("detached"));
+    assert_eq!(terminal.ends().code(), Some(0));
 }

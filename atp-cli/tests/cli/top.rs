@@ -23,14 +23,14 @@ const ROWS: u16 = 100;
 const COLUMNS: u16 = 160;
 
 /// `atp` on a terminal.
-struct Terminal {
+pub(crate) struct Terminal {
     child: Child,
     side: File,
     screen: Arc<Mutex<vt100::Parser>>,
 }
 
 impl Terminal {
-    fn start(home: &Home, args: &[&str]) -> Terminal {
+    pub(crate) fn start(home: &Home, args: &[&str]) -> Terminal {
         let side = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         grantpt(&side).unwrap();
         unlockpt(&side).unwrap();
@@ -63,7 +63,7 @@ impl Terminal {
     }
 
     #[track_caller]
-    fn shows(&self, what: &str, is_there: impl Fn(&str) -> bool) {
+    pub(crate) fn shows(&self, what: &str, is_there: impl Fn(&str) -> bool) {
         let began = Instant::now();
         while !is_there(&self.text()) {
             assert!(began.elapsed() < SOON, "{what} is not shown:\n{}", self.text());
@@ -71,13 +71,13 @@ impl Terminal {
         }
     }
 
-    fn types(&mut self, keys: &str) {
+    pub(crate) fn types(&mut self, keys: &str) {
         self.side.write_all(keys.as_bytes()).unwrap();
     }
 
     /// Waits for the end, and checks that the terminal is as it was.
     #[track_caller]
-    fn ends(mut self) -> ExitStatus {
+    pub(crate) fn ends(mut self) -> ExitStatus {
         let began = Instant::now();
         let status = loop {
             if let Some(status) = self.child.try_wait().unwrap() {

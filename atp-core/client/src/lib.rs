@@ -31,6 +31,7 @@
 //! | run | one operation over the selected targets, kept by the service under an id |
 //! | stream | events in the order in which they happened, each under a number from which it is continued |
 
+mod attached;
 mod body;
 mod client;
 mod error;
@@ -40,6 +41,7 @@ mod reservations;
 mod sse;
 mod usage;
 
+pub use attached::{VmDevice, VmStream};
 pub use client::{Client, ClientOptions};
 pub use error::ClientError;
 pub use events::{EventsWanted, RunEvents, ServiceEvents};

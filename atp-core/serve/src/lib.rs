@@ -44,6 +44,7 @@
 //! | gap | events are missing there: the stream began later, the client was too slow, or a host was away |
 //! | refusal | why a request is not carried out: a problem with ATP's kind and hint |
 
+mod attach;
 mod audit;
 mod auth;
 mod body;

@@ -15,7 +15,8 @@ use crate::problem::Refusal;
 use crate::route::Route;
 use crate::state::Service;
 use crate::{
-    events, files, hosts, observe, page, plans, reservations, runs, screenshots, session, usage, verbs, vms,
+    attach, events, files, hosts, observe, page, plans, reservations, runs, screenshots, session, usage,
+    verbs, vms,
 };
 
 /// What a page of the service may load and do: what the service itself serves, and nothing else.
@@ -35,6 +36,7 @@ pub(crate) fn routes() -> Vec<Route> {
         reservations::routes(),
         usage::routes(),
         screenshots::routes(),
+        attach::routes(),
         plans::routes(),
         files::routes(),
         runs::routes(),

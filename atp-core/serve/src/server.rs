@@ -275,7 +275,7 @@ where
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(service.config().request_timeout).max_buf_size(BUFFER);
-    let mut served = std::pin::pin!(http.serve_connection(TokioIo::new(stream), handler));
+    let mut served = std::pin::pin!(http.serve_connection(TokioIo::new(stream), handler).with_upgrades());
     let ended = tokio::select! {
         ended = &mut served => ended,
         () = service.stopping().cancelled() => {

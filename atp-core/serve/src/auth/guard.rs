@@ -47,7 +47,8 @@ fn admit(service: &Service, access: Access, request: &Request) -> Result<Option<
         let refusal = Refusal::invalid(problem).with_hint(hint);
         return Err(refusal.with_status(axum::http::StatusCode::MISDIRECTED_REQUEST));
     }
-    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+    // A WebSocket is opened by a GET.
+    let reads = matches!(*request.method(), Method::GET | Method::HEAD) && access != Access::Change;
     if !reads {
         refuse_other_origins(headers, host)?;
     }

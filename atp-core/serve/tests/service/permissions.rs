@@ -201,3 +201,54 @@ async fn every_route_but_the_open_ones_needs_a_token() {
     }
     assert!(guarded >= 8, "{guarded}");
 }
+
+#[tokio::test]
+async fn consoles_and_channels_are_for_operators_with_the_verb_on_their_vms_and_for_no_other_origin() {
+    let bed = Bed::start(1, 2).await;
+    let open = async |path: &str, token: &str, origin: Option<&str>| {
+        let mut request = get(path, token);
+        let headers = request.headers_mut();
+        for (name, value) in [
+            ("connection", "Upgrade"),
+            ("upgrade", "websocket"),
+            ("sec-websocket-version", "13"),
+            ("sec-websocket-key", "AAAAAAAAAAAAAAAAAAAAAA=="),
+        ] {
+            headers.insert(name, value.parse().unwrap());
+        }
+        origin.map(|origin| headers.insert("origin", origin.parse().unwrap()));
+        bed.open(request).await.status().as_u16()
+    };
+    let mut wrong = Vec::new();
+    for (verb, path) in
+        [("attach", "/api/v1/vms/h1/vm1/console"), ("channel", "/api/v1/vms/h1/vm1/channels/x")]
+    {
+        for (role, works) in [(Role::Viewer, false), (Role::Operator, true), (Role::Admin, true)] {
+            for (verbs, has_verb) in [(&[][..], true), (&[verb][..], true), (&["exec"][..], false)] {
+                for (selectors, sees) in [
+                    (&[][..], true),
+                    (&["h1/vm1"][..], true),
+                    (&["h1/vm2"][..], false),
+                    (&["h2/"][..], false),
+                ] {
+                    let token = bed.token(role, selectors, verbs);
+                    let expected = match (works && has_verb, sees) {
+                        (false, _) => 403,
+                        (true, true) => 101,
+                        (true, false) => 404,
+                    };
+                    let found = open(path, &token, None).await;
+                    if found != expected {
+                        wrong.push(format!("{verb} {role} {verbs:?} {selectors:?}: {found}, not {expected}"));
+                    }
+                }
+            }
+        }
+        let admin = bed.admin();
+        assert_eq!(open(path, &admin, Some("http://elsewhere.example")).await, 403);
+        assert_eq!(open(path, &admin, Some(&format!("http://{}", bed.address))).await, 101);
+        let reply = bed.get(path, &admin).await;
+        assert_eq!((reply.status.as_u16(), reply.kind().as_str()), (400, "invalid-request"));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
