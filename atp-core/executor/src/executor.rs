@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use atp_api::{OutcomeError, Policy};
 use atp_protocol::ProtocolError;
-use atp_transport::domain::DomainState;
+use atp_transport::domain::{DomainInfo, DomainState};
 use atp_transport::{ErrorKind, ExecuteOptions, HostId, HostInfo, TransportManager};
 use futures_util::future::join_all;
+use parking_lot::Mutex;
 use tokio::time::{self, Instant};
+use uuid::Uuid;
 
 use crate::host_watches::HostWatches;
 use crate::journal::Recorder;
@@ -26,18 +28,25 @@ use crate::verbs::{self, Operation};
 
 /// Plans and runs operations over the hosts of a [`TransportManager`].
 ///
-/// Cheap to clone. Clones share what they know of guest agents, and the connections over which they watch hosts.
+/// Cheap to clone. Clones share what they know of guest agents, the UUIDs of VMs that were selected by name, and the connections over which they watch hosts.
 #[derive(Debug, Clone)]
 pub struct Executor {
     manager: TransportManager,
     agents: Arc<KnownAgents>,
     watches: Arc<HostWatches>,
+    seen: Arc<SeenVms>,
 }
+
+/// The UUIDs of VMs that were named and found, so that the next time nothing but these VMs is asked for.
+type SeenVms = Mutex<HashMap<(HostId, String), Uuid>>;
+
+/// The most of them that are kept: then it begins anew.
+const MAX_SEEN: usize = 10_000;
 
 impl Executor {
     /// An executor over these hosts.
     pub fn new(manager: TransportManager) -> Self {
-        Executor { manager, agents: Arc::default(), watches: Arc::default() }
+        Executor { manager, agents: Arc::default(), watches: Arc::default(), seen: Arc::default() }
     }
 
     /// The hosts.
@@ -139,6 +148,24 @@ impl Executor {
         })
     }
 
+    /// A plan for a VM as an earlier plan found it. Its host is not asked: this is for an operation that
+    /// [looks at a VM that refuses it](Operation::looks_when_refused). A VM that is gone by now has an outcome of the kind
+    /// [`VmNotFound`](ErrorKind::VmNotFound), without effect; where it is looked for by its name is the caller's matter.
+    pub fn plan_for(&self, target: Target, operation: Operation, policy: Policy) -> Plan {
+        Plan {
+            operation: operation.over(1),
+            policy,
+            targets: vec![target],
+            settled: Vec::new(),
+            listed: Vec::new(),
+            notices: Vec::new(),
+            placements: Placements::default(),
+            done_before: 0,
+            to_undo: BTreeSet::new(),
+            planned_in: Duration::ZERO,
+        }
+    }
+
     /// Asks one host for its VMs, and for the labels of those VMs whose selection depends on them.
     async fn list(
         &self,
@@ -154,9 +181,22 @@ impl Executor {
         let deadline = started + budget;
         let options = ExecuteOptions::by(deadline);
         let asked = &host;
+        let in_full = operation.facts().full_listing || selection.state.needs_full_listing();
+        let named = if in_full { None } else { selection.named_on(&host) };
+        let seen = named.as_ref().and_then(|names| self.seen(&id, names));
+        let names = named.as_ref();
         let listing = self.manager.execute_on_host_with(id.as_str(), options, |connection| async move {
+            // A VM keeps its UUID, and its name if the host still says so. In doubt the host is listed.
+            if let (Some(names), Some(uuids)) = (names, seen) {
+                let domains = connection.domain_states(uuids).await?;
+                if domains.len() == names.len()
+                    && domains.iter().all(|domain| names.contains(domain.name.as_str()))
+                {
+                    return Ok((domains, HashMap::new()));
+                }
+            }
             // Everything else that a listing can say costs a round trip for each VM.
-            let domains = match operation.facts().full_listing || selection.state.needs_full_listing() {
+            let domains = match in_full {
                 true => connection.list_domains().await?,
                 false => connection.list_domain_states().await?,
             };
@@ -180,7 +220,28 @@ impl Executor {
             Ok((domains, labels)) => (Ok(domains), labels),
             Err(error) => (Err(error), HashMap::new()),
         };
+        if let (Some(names), Ok(domains)) = (&named, &domains) {
+            self.saw(&id, domains.iter().filter(|domain| names.contains(domain.name.as_str())));
+        }
         Listing { id, host, domains, labels, took: started.elapsed() }
+    }
+
+    /// The UUIDs of these VMs of a host as they were when they were found last, if all of them were.
+    fn seen(&self, host: &HostId, names: &BTreeSet<&str>) -> Option<Vec<Uuid>> {
+        let seen = self.seen.lock();
+        let uuid = |name: &&str| seen.get(&(host.clone(), (*name).to_owned())).copied();
+        names.iter().map(uuid).collect()
+    }
+
+    /// Takes note of the UUIDs of VMs that were named and found.
+    fn saw<'a>(&self, host: &HostId, domains: impl Iterator<Item = &'a DomainInfo>) {
+        let mut seen = self.seen.lock();
+        for domain in domains {
+            if seen.len() >= MAX_SEEN {
+                seen.clear();
+            }
+            seen.insert((host.clone(), domain.name.clone()), domain.uuid);
+        }
     }
 
     /// The identities of the daemons that may be one, as these targets show them.

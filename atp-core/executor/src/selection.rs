@@ -1,5 +1,7 @@
 //! The selection of targets: selectors that add VMs, selectors that exclude VMs, and filters.
 
+use std::collections::BTreeSet;
+
 use atp_api::{LabelFilter, StateFilter, Targets};
 use atp_transport::HostInfo;
 use atp_transport::domain::DomainInfo;
@@ -52,6 +54,18 @@ impl Selection {
             .any(|selector| selector.host().matches(host) && selector.matches_vm(&domain.name))
             && self.state.matches(domain)
             && !self.excludes(host, &domain.name)
+    }
+
+    /// The VMs that are chosen, if all of them are named, on this host and on no other, and its name and state is all that decides
+    /// about each.
+    pub(crate) fn named_on<'a>(&'a self, host: &HostInfo) -> Option<BTreeSet<&'a str>> {
+        let is_here = |selector: &Selector| {
+            selector.host().ids() == std::slice::from_ref(&host.id) && !selector.vm_names().is_empty()
+        };
+        let all_are = self.exclude.is_empty()
+            && self.labels_beyond(host).next().is_none()
+            && self.selectors.iter().all(is_here);
+        all_are.then(|| self.selectors.iter().flat_map(Selector::vm_names).map(String::as_str).collect())
     }
 
     /// The labels that VMs of the host must have themselves, because the host does not have them.
@@ -138,6 +152,27 @@ mod tests {
             assert_eq!(selection.includes(&host("h1"), vm), included, "{vm}");
         }
         assert!(!selection.includes(&host("h2"), "web-1"));
+    }
+
+    #[test]
+    fn vms_are_named_if_nothing_but_their_names_on_one_host_decides() {
+        for (selectors, exclude, labels, named) in [
+            (&["h1/web"][..], &[][..], &[][..], Some(&["web"][..])),
+            (&["h1/web-{1..2}", "h1/db"], &[], &["zone=a"], Some(&["db", "web-1", "web-2"])),
+            (&["web"], &[], &[], None),
+            (&["h1/web*"], &[], &[], None),
+            (&["h1/web", "h1/"], &[], &[], None),
+            // Whether it is the other's VM too is only known if both are listed.
+            (&["h1/web", "h2/db"], &[], &[], None),
+            (&["h{1..2}/web"], &[], &[], None),
+            (&["@lab/web"], &[], &[], None),
+            (&["h1/web"], &["db"], &[], None),
+            (&["h1/web"], &[], &["rack=1"], None),
+        ] {
+            let selection = selection(selectors, exclude, labels);
+            let named = named.map(|named| named.iter().copied().collect::<BTreeSet<_>>());
+            assert_eq!(selection.named_on(&host("h1")), named, "{selectors:?}");
+        }
     }
 
     #[test]

@@ -2,14 +2,18 @@
 #![cfg(feature = "native")]
 #![expect(clippy::unwrap_used, reason = "a test may")]
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use atp_executor::{Executor, SampleOptions, Sampler, Selection, StatisticsRound, VmStatistics};
 use atp_fleet::{Fleet, FleetOptions, HostFault, VmFault};
-use atp_transport::{Dialler, ErrorKind, HostInfo, LibvirtConnector, TransportConfig, TransportManager};
+use atp_transport::ErrorKind;
 use tokio::time::Instant;
+
+#[path = "common/simulated.rs"]
+mod simulated;
+
+use simulated::simulated;
 
 const INTERVAL: Duration = Duration::from_secs(1);
 
@@ -25,21 +29,7 @@ impl Bed {
 
     async fn at_distance(rtt: Duration, hosts: u32, vms: u32) -> Bed {
         let options = FleetOptions { hosts, vms, rtt, ..FleetOptions::default() };
-        let fleet = Arc::new(Fleet::in_memory(options).unwrap());
-        let ways = Arc::clone(&fleet);
-        let dialler = Dialler::new(move |uri| {
-            let name = uri.host.clone().unwrap_or_default();
-            let host = name.strip_prefix('h').and_then(|number| ways.host(number.parse().ok()?));
-            let way = host.map(|host| host.connect()).ok_or_else(|| io::ErrorKind::NotFound.into());
-            async move { way }
-        });
-        let config = TransportConfig::default();
-        let connector = LibvirtConnector::new(&config).with_dialler(dialler);
-        let manager = TransportManager::with_connector(config, connector);
-        for number in 1..=hosts {
-            let host = HostInfo::from_uri(format!("h{number}"), format!("qemu+tcp://h{number}/system"));
-            manager.add_host(host).await.unwrap();
-        }
+        let (fleet, manager) = simulated(options).await;
         Bed { fleet, executor: Executor::new(manager) }
     }
 

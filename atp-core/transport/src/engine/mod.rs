@@ -204,6 +204,10 @@ operations! {
     /// All domains, with their states only, in one round trip (`virConnectGetAllDomainStats`).
     list_domain_states() -> Vec<DomainInfo>;
 
+    /// Those of these domains that there are, with their names of now and their states, in one round trip
+    /// (`virDomainListGetStats`). There is at least one of them.
+    domain_states(uuids: Vec<Uuid>) -> Vec<DomainInfo>;
+
     /// The counters of all domains, in one round trip, as far as libvirt has them without asking QEMU
     /// (`virConnectGetAllDomainStats`, and `virDomainGetInfo` where it has no processor time).
     all_counters() -> Vec<DomainCounters>;

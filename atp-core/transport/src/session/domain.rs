@@ -42,6 +42,23 @@ impl LibvirtConnection {
         .await
     }
 
+    /// Those of these domains that the host has, with their names of now and their states, in no particular order. With the native
+    /// engine that is one round trip (`virDomainListGetStats`), however many domains the host has.
+    ///
+    /// Answers also while a VM of the host hangs. A driver that has no such call answers with none.
+    pub async fn domain_states(&self, uuids: Vec<Uuid>) -> Result<Vec<DomainInfo>> {
+        if uuids.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.call("virDomainListGetStats", None, |link, in_flight| async move {
+            match link.domain_states(in_flight, uuids).await {
+                Err(CallFailure::Refused { source, .. }) if lacks_statistics(source.code) => Ok(Vec::new()),
+                states => states,
+            }
+        })
+        .await
+    }
+
     /// The counters of all domains of the host, running or not, as far as libvirt has them without asking QEMU: processor
     /// time and network interfaces (`virConnectGetAllDomainStats`). Answers also while a VM of the host hangs.
     pub async fn all_counters(&self) -> Result<Vec<DomainCounters>> {

@@ -31,16 +31,16 @@ pub(super) fn state(domain: &Domain) -> Result<StateAndReason, Error> {
 }
 
 /// All domains of the host, running or not, each with its state and the reason for it.
-pub(super) fn all_states(
-    connect: &Connect,
-) -> Result<Vec<(Domain, DomainState, Option<StateReason>)>, Error> {
-    let records = all(connect, sys::VIR_DOMAIN_STATS_STATE)?.into_iter();
-    Ok(records
-        .map(|(domain, figures)| {
-            let (state, reason) = figures.state();
-            (domain, state, reason)
-        })
-        .collect())
+pub(super) fn all_states(connect: &Connect) -> Result<Vec<(Domain, DomainInfo)>, Error> {
+    let with_info =
+        |(domain, figures): (Domain, Figures)| info_of(&domain, &figures).map(|info| (domain, info));
+    all(connect, sys::VIR_DOMAIN_STATS_STATE)?.into_iter().map(with_info).collect()
+}
+
+/// A domain with its name of now, its state and the reason for it; none if it is gone.
+pub(super) fn state_if_there(domain: &Domain) -> Result<Option<DomainInfo>, Error> {
+    let records = of_one(domain, sys::VIR_DOMAIN_STATS_STATE)?;
+    records.first().map(|(domain, figures)| info_of(domain, figures)).transpose()
 }
 
 /// All domains of the host with what libvirt counts of them by itself.
@@ -56,15 +56,8 @@ pub(super) fn counters(domain: &Domain) -> Result<Option<DomainCounters>, Error>
         | sys::VIR_DOMAIN_STATS_BALLOON
         | sys::VIR_DOMAIN_STATS_VCPU
         | sys::VIR_DOMAIN_STATS_BLOCK;
-    // SAFETY: the list has one domain, which is alive for the call, and ends with null; `records` is a place for the answer.
-    let ask = |records: *mut *mut sys::virDomainStatsRecordPtr| unsafe {
-        let mut list = [domain.as_ptr(), ptr::null_mut()];
-        sys::virDomainListGetStats(list.as_mut_ptr(), groups, records, NOWAIT)
-    };
-    match records(ask)?.first() {
-        Some((domain, figures)) => counters_of(domain, figures).map(Some),
-        None => Ok(None),
-    }
+    let records = of_one(domain, groups)?;
+    records.first().map(|(domain, figures)| counters_of(domain, figures)).transpose()
 }
 
 const NOWAIT: c_uint = sys::VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT;
@@ -72,6 +65,15 @@ const NOWAIT: c_uint = sys::VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT;
 fn all(connect: &Connect, groups: c_uint) -> Result<Vec<(Domain, Figures)>, Error> {
     // SAFETY: the connection is alive for the call, and `records` is a place for the answer.
     records(|records| unsafe { sys::virConnectGetAllDomainStats(connect.as_ptr(), groups, records, NOWAIT) })
+}
+
+/// The record of a domain; none if it is gone.
+fn of_one(domain: &Domain, groups: c_uint) -> Result<Vec<(Domain, Figures)>, Error> {
+    // SAFETY: the list has one domain, which is alive for the call, and ends with null; `records` is a place for the answer.
+    records(|records| unsafe {
+        let mut list = [domain.as_ptr(), ptr::null_mut()];
+        sys::virDomainListGetStats(list.as_mut_ptr(), groups, records, NOWAIT)
+    })
 }
 
 /// The records that a call yields.
@@ -126,6 +128,11 @@ fn figure(parameter: &sys::virTypedParameter) -> Option<Figure> {
 fn text(pointer: *const c_char) -> String {
     // SAFETY: names of parameters end with NUL within their 80 bytes, and texts are C strings; both live as long as the list.
     unsafe { CStr::from_ptr(pointer) }.to_string_lossy().into_owned()
+}
+
+fn info_of(domain: &Domain, figures: &Figures) -> Result<DomainInfo, Error> {
+    let (state, reason) = figures.state();
+    Ok(DomainInfo { id: domain.id(), reason, ..DomainInfo::new(domain.name()?, domain.uuid()?, state) })
 }
 
 fn counters_of(domain: &Domain, figures: &Figures) -> Result<DomainCounters, Error> {

@@ -66,12 +66,30 @@ impl LibraryLink {
             let listed = domain_stats::all_states(&on.connect)?;
             let mut known = HashMap::new();
             let mut states = Vec::with_capacity(listed.len());
-            for (domain, state, reason) in listed {
-                let (name, uuid, id) = (domain.name()?, domain.uuid()?, domain.id());
-                states.push(DomainInfo { id, reason, ..DomainInfo::new(name, uuid, state) });
-                known.insert(uuid, Arc::new(domain));
+            for (domain, info) in listed {
+                known.insert(info.uuid, Arc::new(domain));
+                states.push(info);
             }
             on.set_domains(known);
+            Ok(states)
+        })
+        .await
+    }
+
+    pub(crate) async fn domain_states(
+        &self,
+        token: impl Send + 'static,
+        uuids: Vec<Uuid>,
+    ) -> Answer<Vec<DomainInfo>> {
+        self.run(token, move |on| {
+            let mut states = Vec::with_capacity(uuids.len());
+            for uuid in uuids {
+                let domain = match on.domain(uuid) {
+                    Err(error) if error.code().to_raw() == NO_DOMAIN => continue,
+                    domain => domain?,
+                };
+                states.extend(domain_stats::state_if_there(&domain)?);
+            }
             Ok(states)
         })
         .await
@@ -414,10 +432,8 @@ fn list(connect: &Connect) -> Result<Vec<(DomainInfo, Arc<Domain>)>, Error> {
         Err(error) if lacks_call(error.code().to_raw()) => Vec::new(),
         states => states?,
     };
-    let mut reasons = HashMap::new();
-    for (domain, state, reason) in states {
-        reasons.insert(domain.uuid()?, (state, reason));
-    }
+    let reasons: HashMap<_, _> =
+        states.into_iter().map(|(_, info)| (info.uuid, (info.state, info.reason))).collect();
     let mut listed = Vec::new();
     for domain in connect.list_all_domains(0)? {
         let known = reasons.get(&domain.uuid()?).copied();

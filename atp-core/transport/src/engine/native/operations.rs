@@ -59,7 +59,16 @@ impl NativeLink {
     }
 
     pub(crate) async fn list_domain_states(&self, token: impl Send + 'static) -> Answer<Vec<DomainInfo>> {
-        states(&self.holding(token)).await.map_err(call_failure)
+        states(&self.holding(token), &[]).await.map_err(call_failure)
+    }
+
+    pub(crate) async fn domain_states(
+        &self,
+        token: impl Send + 'static,
+        uuids: Vec<Uuid>,
+    ) -> Answer<Vec<DomainInfo>> {
+        let domains: Vec<_> = uuids.into_iter().map(RemoteDomain::of).collect();
+        states(&self.holding(token), &domains).await.map_err(call_failure)
     }
 
     pub(crate) async fn all_counters(&self, token: impl Send + 'static) -> Answer<Vec<DomainCounters>> {
@@ -388,8 +397,8 @@ fn counters(stats: DomainStats) -> DomainCounters {
 }
 
 /// All domains with their states and the reasons for them, in one round trip.
-async fn states(on: &Connection) -> Result<Vec<DomainInfo>, CallError> {
-    let listed = on.domain_stats(&[], group::STATE, flag::NOWAIT).await?.into_iter().map(|stats| {
+async fn states(on: &Connection, of: &[RemoteDomain]) -> Result<Vec<DomainInfo>, CallError> {
+    let listed = on.domain_stats(of, group::STATE, flag::NOWAIT).await?.into_iter().map(|stats| {
         let number = |name| stats.values.number(name);
         let state = number("state.state").and_then(|number| u32::try_from(number).ok());
         let state = state.map_or(DomainState::NoState, DomainState::from_number);
@@ -407,7 +416,7 @@ async fn states(on: &Connection) -> Result<Vec<DomainInfo>, CallError> {
 async fn list(on: &Connection) -> Result<Vec<DomainInfo>, CallError> {
     // The reasons of all in one round trip; a driver without that, or without the flag, is asked for each.
     let states = async {
-        match states(on).await {
+        match states(on, &[]).await {
             Err(error) if refused_as(&error, lacks_call) => Ok(Vec::new()),
             states => states,
         }
