@@ -49,9 +49,9 @@ impl Bed {
         Bed { fleet, home, settings, url, service, _runtime: runtime }
     }
 
-    /// Kills the service.
-    pub(crate) fn kill(&mut self) {
-        self.service.kill().unwrap();
+    /// Sends a signal to the service.
+    pub(crate) fn signal(&self, name: &str) {
+        signal(&self.service, name);
     }
 
     pub(crate) fn here(&self, args: &[&str]) -> Run {

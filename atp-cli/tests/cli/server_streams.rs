@@ -175,25 +175,24 @@ fn a_channel_is_a_pipe_through_a_service() {
 }
 
 #[test]
-fn a_channel_says_that_the_service_was_lost() {
-    let mut bed = Bed::new();
-    let args = ["--config", &bed.settings, "--server", &bed.url, "channel", "h1/vm1", "x"];
-    let mut command = bed.home.atp(args);
-    let mut child =
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    stdin.write_all(b"one\n").unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    assert_eq!(lines.next().unwrap().unwrap(), "one");
-    bed.kill();
-    let output = child.wait_with_output().unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(
-        said.contains("the channel was lost") && said.contains("connection to the service was lost"),
-        "{said}"
-    );
-    drop(stdin);
+fn a_channel_says_that_the_service_was_lost_or_has_ended() {
+    for (name, reason) in [("KILL", "connection to the service was lost"), ("TERM", "the service ends")] {
+        let bed = Bed::new();
+        let args = ["--config", &bed.settings, "--server", &bed.url, "channel", "h1/vm1", "x"];
+        let mut command = bed.home.atp(args);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        stdin.write_all(b"one\n").unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert_eq!(lines.next().unwrap().unwrap(), "one");
+        bed.signal(name);
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("the channel was lost") && said.contains(reason), "{said}");
+        drop(stdin);
+    }
 }
 
 #[test]

@@ -37,6 +37,8 @@ async fn no_view_is_wider_than_a_narrow_screen() {
         browser.shows(shown).await;
         let fits = "[document.documentElement, document.querySelector('main')].every((one) => one.scrollWidth <= one.clientWidth)";
         assert_eq!(browser.value(fits).await, true, "{view}");
+        let views = "(() => { const nav = document.querySelector('nav'); return nav.scrollWidth <= nav.clientWidth; })()";
+        assert_eq!(browser.value(views).await, true, "a view is not in sight on {view}");
     }
     browser.end().await;
 }

@@ -137,8 +137,10 @@ async fn open(
     let channel = open_device(service, &host, &vm, device, force).await.map_err(Refusal::from)?;
     let (service, token) = (service.clone(), caller.token.hash().to_owned());
     let upgrade = upgrade.max_message_size(MOST_MESSAGE).max_frame_size(MOST_MESSAGE);
+    // The end of the service waits until the client was told.
+    let task = service.tasks().token();
     Ok(upgrade.on_upgrade(async move |socket| {
-        let _slot = slot;
+        let (_slot, _task) = (slot, task);
         pass(channel, socket, &service, &token).await;
         tracing::debug!(host, vm, verb, "ended");
     }))

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -189,6 +190,84 @@ fn a_channel_is_a_pipe() {
     let run = bed.atp(&["attach", "h1/vm1"]).run();
     run.exits_with(2);
     assert!(run.stderr.contains("needs a terminal"), "{}", run.stderr);
+}
+
+#[test]
+fn consoles_channels_and_events_go_through_a_service() {
+    let bed = bed();
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state").display().to_string();
+    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+    let of_service = |args: &[&str]| {
+        let atp = bed.atp(args).env("ATP_SERVE__FOLDER", &state);
+        atp.env("ATP_SERVE__LISTEN", &format!("127.0.0.1:{port}"))
+    };
+    let added = of_service(&["serve", "token", "add", "operator", "--role", "operator"]).run();
+    let token = folder.path().join("token");
+    fs::write(&token, added.exits_with(0).stdout()).unwrap();
+    let serving = of_service(&["serve"]).start();
+    serving.wait_for_stderr("serving 3 hosts");
+    let (url, token) = (format!("http://127.0.0.1:{port}"), token.display().to_string());
+    let through = |args: &[&str]| bed.atp(args).env("ATP_SERVER", &url).env("ATP_SERVER_TOKEN_FILE", &token);
+
+    // A lost link of the host is a gap in the console and among the events, and both go on.
+    let h2 = bed.host("h2").unwrap();
+    let watch = through(&["events", "h2/vm1", "--qemu"]).output("jsonl").start();
+    watch.wait_for_stdout(r#""item":"present""#);
+    let capture = through(&["console", "h2/vm1", "--follow", "--timeout", "200s"]).output("jsonl").start();
+    capture.wait_for_stdout("the console is open");
+    say(&bed, "h2/vm1", "one line");
+    capture.wait_for_stdout("one line");
+    h2.kill_daemon().unwrap();
+    capture.wait_for_stdout(": gap: ");
+    watch.wait_for_stdout(r#""item":"gap""#);
+    h2.start_daemon().unwrap();
+    capture.wait_for_stdout_count("the console is open", 2);
+    watch.wait_for_stdout_count(r#""item":"present""#, 2);
+    bed.run(&["vm", "suspend", "h2/vm1", "--yes"]).exits_with(0);
+    watch.wait_for_stdout(r#""change":"suspended""#);
+    watch.wait_for_stdout(r#""event":"monitor""#);
+    bed.run(&["vm", "resume", "h2/vm1"]).exits_with(0);
+    watch.interrupt();
+    watch.finish().exits_with(130);
+    capture.interrupt();
+    let run = capture.finish();
+    run.exits_with(130);
+    let stdout = run.stdout();
+    let outcome: Value = serde_json::from_str(stdout.lines().last().unwrap()).unwrap();
+    assert_eq!((&outcome["status"], &outcome["data"]["gaps"]), (&"ok".into(), &1.into()), "{stdout}");
+
+    // Consoles in files, one of a VM whose QEMU hangs.
+    let vm2 = bed.host("h1").unwrap().guest("vm2").unwrap();
+    vm2.pause_qemu().unwrap();
+    let directory = folder.path().join("consoles");
+    let run = through(&["console", "h1/*", "-d", directory.to_str().unwrap(), "--timeout", "5s"]).run();
+    vm2.resume_qemu().unwrap();
+    run.exits_with(0);
+    for vm in ["vm1", "vm2"] {
+        let text = fs::read_to_string(directory.join("h1").join(format!("{vm}.log"))).unwrap();
+        assert!(text.contains("the console is open"), "{text}");
+    }
+
+    bed.run(&["exec", "h1/vm1", "--", "channel-peer", "bytes"]).exits_with(0);
+    let channel = ["channel", "h1/vm1", "org.atp.test.channel", "--idle", "5s"];
+    let run = through(&channel).stdin("to the guest\n").run();
+    run.exits_with(0);
+    assert_eq!(run.stdout(), "to the guest\n");
+
+    let terminal = Terminal::open();
+    let mut attached = terminal.start(through(&["attach", "h1/vm1"]));
+    terminal.shows("attached to h1/vm1");
+    eventually("a line of the guest", SOON, || {
+        say(&bed, "h1/vm1", "seen on the terminal");
+        if terminal.text().contains("seen on the terminal") { Ok(()) } else { Err(terminal.text()) }
+    });
+    // The guest ends it, and the service says so.
+    bed.host("h1").unwrap().guest("vm1").unwrap().destroy().unwrap();
+    assert!(attached.wait().unwrap().success());
+    terminal.shows("the VM was stopped");
+    serving.interrupt();
+    serving.finish().exits_with(0);
 }
 
 /// Runs a scenario with these lines after its targets.
