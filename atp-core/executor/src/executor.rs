@@ -148,24 +148,6 @@ impl Executor {
         })
     }
 
-    /// A plan for a VM as an earlier plan found it. Its host is not asked: this is for an operation that
-    /// [looks at a VM that refuses it](Operation::looks_when_refused). A VM that is gone by now has an outcome of the kind
-    /// [`VmNotFound`](ErrorKind::VmNotFound), without effect; where it is looked for by its name is the caller's matter.
-    pub fn plan_for(&self, target: Target, operation: Operation, policy: Policy) -> Plan {
-        Plan {
-            operation: operation.over(1),
-            policy,
-            targets: vec![target],
-            settled: Vec::new(),
-            listed: Vec::new(),
-            notices: Vec::new(),
-            placements: Placements::default(),
-            done_before: 0,
-            to_undo: BTreeSet::new(),
-            planned_in: Duration::ZERO,
-        }
-    }
-
     /// Asks one host for its VMs, and for the labels of those VMs whose selection depends on them.
     async fn list(
         &self,

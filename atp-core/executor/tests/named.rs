@@ -11,7 +11,6 @@ use atp_executor::{
 use atp_fleet::{Fleet, FleetOptions};
 use atp_transport::domain::Lifecycle;
 use atp_transport::{CallDecision, CallInfo, Interceptor};
-use uuid::Uuid;
 
 #[path = "common/simulated.rs"]
 mod simulated;
@@ -137,28 +136,4 @@ async fn a_name_is_that_of_the_vm_that_has_it_now() {
     assert_eq!(bed.asked(), [ASKED, LISTED, ASKED, LISTED]);
     host.vm(1).unwrap().rename("other");
     assert_eq!(bed.planned(&two).await, (targets(&["vm-not-found"]), vec![ASKED, LISTED]));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_vm_that_is_known_is_worked_on_without_a_question() {
-    let bed = Bed::new().await;
-    let known = bed.plan(&of(&["h1/vm1"]), query()).await.targets.remove(0);
-    bed.asked();
-    let again = |target| bed.executor.plan_for(target, query(), Policy::default());
-    let (outcome, asked) = bed.run(again(known.clone())).await;
-    assert!(outcome.status.is_success(), "{outcome:?}");
-    assert_eq!(asked, ["virDomainQemuMonitorCommand"]);
-
-    let mut gone = known.clone();
-    gone.domain.as_mut().unwrap().uuid = Uuid::from_u128(1);
-    let (outcome, _) = bed.run(again(gone)).await;
-    let error = outcome.error.unwrap();
-    assert_eq!((error.kind.as_str(), outcome.effect.as_str()), ("vm-not-found", "none"));
-
-    let off = Operation::Lifecycle(LifecycleSpec::new(Lifecycle::Destroy));
-    let plan = bed.plan(&of(&["h1/vm1"]), off).await;
-    assert!(bed.run(plan).await.0.status.is_success());
-    let (outcome, _) = bed.run(again(known)).await;
-    let error = outcome.error.unwrap();
-    assert_eq!((error.kind.as_str(), outcome.effect.as_str()), ("vm-not-running", "none"), "{error:?}");
 }

@@ -158,12 +158,6 @@ impl Operation {
         }
     }
 
-    /// Whether what a VM refuses is explained by its state then, so that nothing depends on how it was when it was listed.
-    pub fn looks_when_refused(&self) -> bool {
-        use Operation::{Exec, Pull, Push, Qga, Qmp, Screenshot, VmNmi};
-        matches!(self, Exec(_) | Pull(_) | Push(_) | Qga(_) | Qmp(_) | Screenshot(_) | VmNmi)
-    }
-
     /// The error of a VM whose state does not allow it.
     pub fn refusal(&self, host: &HostId, domain: &DomainInfo) -> OutcomeError {
         match self {
