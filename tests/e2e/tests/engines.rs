@@ -148,6 +148,7 @@ async fn questions(manager: &TransportManager, vm: Uuid, name: &'static str, sec
         "machine" => |c| c.machine().await;
         "list" => |c| c.list_domains().await.map(listed);
         "states" => |c| c.list_domain_states().await.map(listed);
+        "states of some" => |c| c.domain_states(vec![vm, Uuid::nil()]).await.map(listed);
         "by name" => |c| c.domain_by_name(name).await.map(without_id);
         "by a name with NUL" => |c| c.domain_by_name("a\0b").await.map(without_id);
         "info" => |c| c.domain_info(vm).await.map(without_id);
