@@ -8,10 +8,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use atp_fleet::{Fleet, FleetOptions, HostFault, KeepaliveOptions, VmFault};
+use atp_transport::domain::Lifecycle;
 use atp_transport::{
     DomainEvents, Effect, Engine, ErrorKind, EventKind, ExecuteOptions, HostInfo, LibvirtConnection,
     TransportConfig, TransportManager, WatchItem, WatchOptions,
 };
+use futures_util::future::join_all;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -107,13 +109,34 @@ async fn vms_that_hang_leave_the_others_their_answers_and_the_connections_open()
     }
 }
 
+/// As of VMs whose disks are on storage that does not answer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn starts_that_hang_leave_the_other_vms_their_answers() {
+    let (fleet, manager, vms) = host(5).await;
+    let (hung, well) = vms.split_at(HUNG as usize);
+    for number in 1..=HUNG {
+        fleet.host(1).unwrap().vm(number).unwrap().set_fault(VmFault::StartHangs);
+    }
+    ask_well(&manager, well, Instant::now() + SECOND / 10).await;
+    let deadline = Instant::now() + 5 * SECOND;
+    let starts = join_all(hung.iter().map(|vm| {
+        let work = async |lease: LibvirtConnection| lease.domain_lifecycle(*vm, Lifecycle::Start).await;
+        manager.execute_on_host_with("h1", ExecuteOptions::by(deadline), work)
+    }));
+    let (started, times) = tokio::join!(starts, ask_well(&manager, well, deadline + SECOND));
+    println!("p99 {:?} beside starts that hang", p99(times));
+    let errors: Vec<_> = started.into_iter().map(Result::unwrap_err).collect();
+    let sent = errors.iter().filter(|error| error.effect() == Effect::Unknown).count();
+    assert!((1..=8).contains(&sent), "{sent} starts were sent: {errors:#?}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_carries_one_call_fewer_than_its_daemon_takes() {
     for (max_client_requests, per_connection) in [(5, 4), (3, 2), (2, 1), (1, 1)] {
         let (_fleet, manager, _) = host(max_client_requests).await;
         let pool = manager.pool("h1").unwrap();
         let deadline = Instant::now() + 10 * SECOND;
-        let leases = futures_util::future::join_all([(); 8].map(|()| pool.acquire(deadline))).await;
+        let leases = join_all([(); 8].map(|()| pool.acquire(deadline))).await;
         let leases: Vec<_> = leases.into_iter().map(Result::unwrap).collect();
         let on = |id| leases.iter().filter(|lease| lease.connection_id() == id).count();
         let fullest = leases.iter().map(|lease| on(lease.connection_id())).max();

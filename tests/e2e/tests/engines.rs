@@ -82,6 +82,7 @@ fn masked(text: &str) -> String {
             "h1" | "h2" | "h1.atp.test" | "h2.atp.test" => "HOST",
             // Of a VM that has just started, libvirt records the one or the other: that depends on when it gets QEMU's event.
             "Unpaused" => "Booted",
+            "unpaused" => "booted",
             // libvirt counts the commands to the monitor of a VM, its own as well.
             _ if end.strip_prefix("libvirt-").is_some_and(|count| count.parse::<u64>().is_ok()) => {
                 "libvirt-N"

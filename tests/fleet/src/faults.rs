@@ -51,6 +51,9 @@ pub enum VmFault {
     AgentAbsent,
     /// The VM is shut off.
     ShutOff,
+    /// The VM is shut off, and a call to start it is never answered, as on storage that does not answer. It is executed when the
+    /// fault is removed.
+    StartHangs,
 }
 
 /// How many hosts or VMs have a fault.
@@ -143,7 +146,7 @@ impl FaultError {
 }
 
 const HOST_WORDS: &str = "a host can be refused, dead, behind, slow:TIME, flapping:UP/DOWN or cutting:N";
-const VM_WORDS: &str = "a VM can be hung, agent-silent, agent-absent or shut-off";
+const VM_WORDS: &str = "a VM can be hung, agent-silent, agent-absent, shut-off or start-hangs";
 
 /// `refused`, `dead`, `behind`, `slow:200ms`, `flapping:2s/1s`, `cutting:10`; without their numbers: 200 ms, 2 s and 1 s, 10.
 impl FromStr for HostFault {
@@ -177,7 +180,7 @@ impl FromStr for HostFault {
     }
 }
 
-/// `hung`, `agent-silent`, `agent-absent`, `shut-off`.
+/// `hung`, `agent-silent`, `agent-absent`, `shut-off`, `start-hangs`.
 impl FromStr for VmFault {
     type Err = FaultError;
 
@@ -187,6 +190,7 @@ impl FromStr for VmFault {
             "agent-silent" => VmFault::AgentSilent,
             "agent-absent" => VmFault::AgentAbsent,
             "shut-off" => VmFault::ShutOff,
+            "start-hangs" => VmFault::StartHangs,
             _ => return Err(FaultError::new(text, VM_WORDS)),
         })
     }
@@ -214,6 +218,7 @@ impl fmt::Display for VmFault {
             VmFault::AgentSilent => "agent-silent",
             VmFault::AgentAbsent => "agent-absent",
             VmFault::ShutOff => "shut-off",
+            VmFault::StartHangs => "start-hangs",
         })
     }
 }
@@ -286,7 +291,9 @@ mod tests {
         for fault in [HostFault::Refused, HostFault::Behind, flapping, HostFault::Cutting { one_in: 3 }] {
             assert_eq!(fault.to_string().parse(), Ok(fault));
         }
-        for fault in [VmFault::Hung, VmFault::AgentSilent, VmFault::AgentAbsent, VmFault::ShutOff] {
+        for fault in
+            [VmFault::Hung, VmFault::AgentSilent, VmFault::AgentAbsent, VmFault::ShutOff, VmFault::StartHangs]
+        {
             assert_eq!(fault.to_string().parse(), Ok(fault));
         }
     }

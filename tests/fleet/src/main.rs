@@ -36,7 +36,7 @@ enum Command {
         /// `h7` or `h7/vm1`.
         target: String,
         /// Of a host: `refused`, `dead`, `behind`, `slow:TIME`, `flapping:UP/DOWN`, `cutting:N`. Of a VM: `hung`, `agent-silent`,
-        /// `agent-absent`, `shut-off`.
+        /// `agent-absent`, `shut-off`, `start-hangs`.
         fault: String,
     },
     /// Remove the fault of a host or a VM. Calls that hung are then executed.

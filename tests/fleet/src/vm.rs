@@ -75,7 +75,7 @@ pub(crate) struct Snapshot {
 
 impl Vm {
     pub(crate) fn new(name: String, uuid: Uuid, id: i32, fault: Option<VmFault>, now: Instant) -> Self {
-        let off = fault == Some(VmFault::ShutOff);
+        let off = matches!(fault, Some(VmFault::ShutOff | VmFault::StartHangs));
         let state = if off {
             State { number: state::SHUT_OFF, reason: 0 }
         } else {

@@ -351,6 +351,19 @@ fn write(mut file: &File, bytes: &[u8]) -> io::Result<()> {
     file.sync_data()
 }
 
+/// Reads a journal whole. What is no file may have no end, or none that comes: it is not opened.
+async fn read_whole(path: &Path) -> Result<Vec<u8>, JournalError> {
+    let path = path.to_owned();
+    blocking(move || {
+        let bytes = fs::metadata(&path).and_then(|found| match found.is_file() {
+            true => fs::read(&path),
+            false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file")),
+        });
+        bytes.map_err(|error| cannot("read", &path.display().to_string(), error))
+    })
+    .await
+}
+
 /// Runs blocking work outside the runtime's workers: disks can hang.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, JournalError> + Send + 'static,
@@ -368,6 +381,13 @@ fn lock(file: &File, path: &str) -> Result<(), JournalError> {
         Err(TryLockError::WouldBlock) => Err(JournalError::InUse { path: path.to_owned() }),
         Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => Ok(()),
         Err(TryLockError::Error(error)) => Err(cannot("locked", path, error)),
+    }
+}
+
+impl JournalError {
+    /// Nothing was recorded for as long as the run waits.
+    pub(crate) fn hangs() -> Self {
+        failed("", io::Error::new(io::ErrorKind::TimedOut, "its disk does not answer"))
     }
 }
 

@@ -6,14 +6,13 @@
 //! any target, so no target that was still to do is repeated, unless the operation only looks.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs;
 use std::path::Path;
 
+use super::JournalError;
 use super::fingerprint::{Comparison, compare};
 use super::history::History;
 use super::past::{Past, Progress};
 use super::record::{FORMAT, Head, Key, Moved, ReadRecord, Seal, UNSEALED};
-use super::{JournalError, cannot};
 use crate::verbs::Operation;
 
 impl History {
@@ -24,11 +23,7 @@ impl History {
     ///
     /// Cancel safe.
     pub async fn read(path: &Path, operation: &Operation) -> Result<History, JournalError> {
-        let owned = path.to_owned();
-        let bytes = super::blocking(move || {
-            fs::read(&owned).map_err(|error| cannot("read", &owned.display().to_string(), error))
-        })
-        .await?;
+        let bytes = super::read_whole(path).await?;
         History::parse(path, &bytes, operation)
     }
 

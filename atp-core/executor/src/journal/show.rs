@@ -1,6 +1,5 @@
 //! A journal for people: what its run did, without the operation that it is resumed with.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use atp_api::Outcome;
@@ -8,10 +7,10 @@ use atp_transport::HostId;
 use serde::Serialize;
 use uuid::Uuid;
 
+use super::JournalError;
 use super::history::History;
 use super::past::Progress;
 use super::record::Head;
-use super::{JournalError, cannot};
 
 /// What a journal says of its run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -75,11 +74,7 @@ impl JournalReport {
     ///
     /// Cancel safe.
     pub async fn read(path: &Path) -> Result<JournalReport, JournalError> {
-        let owned = path.to_owned();
-        let bytes = super::blocking(move || {
-            fs::read(&owned).map_err(|error| cannot("read", &owned.display().to_string(), error))
-        })
-        .await?;
+        let bytes = super::read_whole(path).await?;
         JournalReport::parse(path, &bytes)
     }
 

@@ -23,6 +23,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use atp_api::{Outcome, Policy, RunEvent};
 use futures_util::future::BoxFuture;
@@ -65,6 +66,9 @@ pub struct RunSpec {
     /// event.
     pub journal: Option<Arc<dyn Recorder>>,
 }
+
+/// A time limit that is longer is taken for this, so that any is valid: the clock's range is larger.
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 /// The work of a run, called for each attempt at a target.
 type Work = Arc<dyn Fn(Target, Attempt) -> BoxFuture<'static, Completion> + Send + Sync>;
@@ -125,7 +129,7 @@ where
 {
     // Room for the start of as many targets as may be under way, after the start of the run.
     let (sender, events) = mpsc::channel(spec.policy.parallel.clamp(1, Semaphore::MAX_PERMITS - 1) + 1);
-    let deadline = spec.policy.deadline.map(|budget| Instant::now() + budget);
+    let deadline = spec.policy.deadline.map(|budget| Instant::now() + budget.min(LONGEST));
     let stop = stop::Stop::new(control.stop.clone(), control.abort.child_token(), deadline);
     let abort_on_drop = stop.abort().clone().drop_guard();
     let work: Work = Arc::new(move |target, attempt| Box::pin(work(target, attempt)));

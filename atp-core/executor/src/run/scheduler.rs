@@ -16,8 +16,8 @@ use super::attempt::{Attempt, TargetEvents, panicked};
 use super::slots::Slots;
 use super::stop::{Stop, journal_failed, not_started};
 use super::waiting::Waiting;
-use super::{RunSpec, Work};
-use crate::journal::Recorder;
+use super::{LONGEST, RunSpec, Work};
+use crate::journal::{JournalError, Recorder};
 use crate::target::Target;
 use crate::verbs::completion::Completion;
 
@@ -190,8 +190,12 @@ impl RunContext {
     /// the outcome is sent all the same.
     async fn note_finished(&self, outcome: &Outcome) {
         let Some(journal) = &self.journal else { return };
+        // A disk that hangs does not delay an abort, or the end of the time for the run.
         let given_up = async {
-            self.stop.abort().cancelled().await;
+            tokio::select! {
+                () = self.stop.abort().cancelled() => {}
+                () = self.stop.out_of_time() => {}
+            }
             sleep(self.policy.grace).await;
         };
         tokio::select! {
@@ -199,8 +203,7 @@ impl RunContext {
             noted = journal.finished(outcome) => if let Err(error) = noted {
                 self.stop.halt(journal_failed(&error));
             },
-            // A disk that hangs does not delay an abort.
-            () = given_up => {}
+            () = given_up => self.stop.halt(journal_failed(&JournalError::hangs())),
         }
     }
 
@@ -237,11 +240,18 @@ impl RunContext {
             return self.skipped(target, &self.stop.reason().unwrap_or(StopReason::Aborted));
         };
         if let Some(journal) = &self.journal {
+            let given_up = async {
+                self.stop.asked().await;
+                tokio::select! {
+                    () = self.stop.abort().cancelled() => {}
+                    () = sleep(self.policy.grace) => {}
+                }
+            };
             let noted = tokio::select! {
                 biased;
                 noted = journal.started(&target) => noted,
                 // Whether it was recorded is not known. A resume counts it as started.
-                () = self.stop.abort().cancelled() => return self.skipped(target, &StopReason::Aborted),
+                () = given_up => return self.skipped(target, &self.stop.reason().unwrap_or(StopReason::Aborted)),
             };
             if let Err(error) = noted {
                 let reason = journal_failed(&error);
@@ -270,7 +280,7 @@ impl RunContext {
         calls: &Unanswered,
         started: Instant,
     ) -> (Completion, u32, Instant) {
-        let own = started + self.policy.timeout;
+        let own = started + self.policy.timeout.min(LONGEST);
         let deadline = self.stop.deadline().map_or(own, |of_run| of_run.min(own));
         let mut pause = self.policy.retry_initial;
         let mut attempts = 0;

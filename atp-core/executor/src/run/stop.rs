@@ -80,17 +80,19 @@ impl Stop {
 
     /// Returns when there is a reason.
     pub(super) async fn asked(&self) {
-        let out_of_time = async {
-            match self.deadline {
-                Some(deadline) => sleep_until(deadline).await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
             () = self.halted.cancelled() => {}
             () = self.requested.cancelled() => {}
             () = self.abort.cancelled() => {}
-            () = out_of_time => {}
+            () = self.out_of_time() => {}
+        }
+    }
+
+    /// Returns when the time for the whole run is used up.
+    pub(super) async fn out_of_time(&self) {
+        match self.deadline {
+            Some(deadline) => sleep_until(deadline).await,
+            None => std::future::pending().await,
         }
     }
 }

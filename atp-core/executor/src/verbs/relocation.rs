@@ -111,12 +111,18 @@ pub(super) async fn relocation(job: &Job, domain: &DomainInfo) -> Relocation {
     let is_gone = now.is_none();
     match found {
         Elsewhere::On(host) => match came_from_elsewhere(job, &host, domain.uuid).await {
-            true => Relocation::To(host),
-            false if is_gone => Relocation::Here(None),
-            false => Relocation::Lost(format!("a VM of its UUID runs on {host}, and was booted there")),
+            Some(true) => Relocation::To(host),
+            Some(false) if is_gone => Relocation::Here(None),
+            Some(false) => Relocation::Lost(format!("a VM of its UUID runs on {host}, and was booted there")),
+            None => Relocation::Lost(format!(
+                "a VM of its UUID runs on {host}, which did not answer how it came there"
+            )),
         },
+        Elsewhere::OnSeveral(hosts) if is_gone && were_booted(job, &hosts, domain.uuid).await => {
+            Relocation::Here(None)
+        }
         // Without libvirt's word that it was migrated it has only ended.
-        _ if is_gone => Relocation::Here(None),
+        Elsewhere::Nowhere { .. } if is_gone => Relocation::Here(None),
         Elsewhere::Nowhere { silent } if silent.is_empty() => Relocation::Here(now),
         Elsewhere::Nowhere { silent } => Relocation::Lost(format!(
             "it does not run on the other hosts that answered, and these did not answer: {}",
@@ -390,20 +396,30 @@ async fn one_of(job: &Job, mut active: Vec<(HostId, Option<u32>)>) -> Elsewhere 
     Elsewhere::OnSeveral(active.into_iter().map(|(host, _)| host).collect())
 }
 
-/// Whether a VM that is active on this host was not booted there. What libvirt says of all of the host's VMs at once has the
-/// reason for the state of a running one.
-async fn came_from_elsewhere(job: &Job, host: &HostId, uuid: Uuid) -> bool {
+/// Whether the VMs of this UUID that are active on these hosts are all known to have been booted there: copies.
+async fn were_booted(job: &Job, hosts: &[HostId], uuid: Uuid) -> bool {
+    for host in hosts {
+        if came_from_elsewhere(job, host, uuid).await != Some(false) {
+            return false;
+        }
+    }
+    true
+}
+
+/// Whether a VM that is active on this host was not booted there; none if the host does not answer. What libvirt says of all of
+/// the host's VMs at once has the reason for the state of a running one.
+async fn came_from_elsewhere(job: &Job, host: &HostId, uuid: Uuid) -> Option<bool> {
     use StateReason::{Booted, FromSnapshot, Restored};
     let by = job.deadline().min(Instant::now() + patience(job));
     let listed =
         job.manager.execute_on_host_with(host.as_str(), ExecuteOptions::by(by), |connection| async move {
             connection.list_domain_states().await
         });
-    let Ok(Ok(listed)) = time::timeout_at(by, listed).await else { return false };
+    let listed = time::timeout_at(by, listed).await.ok()?.ok()?;
     let found = listed.into_iter().find(|info| info.uuid == uuid);
-    found.is_some_and(|info| {
+    Some(found.is_some_and(|info| {
         info.state.is_active() && !matches!(info.reason, Some(Booted | FromSnapshot | Restored))
-    })
+    }))
 }
 
 fn names(hosts: Vec<HostId>) -> Names {

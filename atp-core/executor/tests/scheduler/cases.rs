@@ -5,8 +5,8 @@ use std::sync::{Arc, Barrier, Mutex};
 use std::time::Duration;
 
 use atp_executor::{
-    Attempt, Completion, Outcome, OutcomeError, Policy, Portion, Run, RunControl, RunEvent, RunSpec, Status,
-    StopReason, Target, run_targets,
+    Attempt, Completion, JournalError, Outcome, OutcomeError, Policy, Portion, Recorder, Run, RunControl,
+    RunEvent, RunSpec, Status, StopReason, Target, run_targets,
 };
 use atp_transport::{Effect, ErrorKind};
 use futures_util::future::BoxFuture;
@@ -97,6 +97,61 @@ fn after_a_standstill_work_still_has_its_grace_period() {
         assert!(matches!(run.next().await, Some(RunEvent::Started { .. })));
         // The machine stands still until long after the deadline.
         tokio::time::advance(policy().timeout * 2).await;
+        assert_eq!(run.outcomes().await[0].status, Status::Ok);
+    });
+}
+
+/// A journal on a disk that stops answering: at the first start, or at the first outcome.
+#[derive(Debug)]
+struct HangingDisk {
+    takes_starts: bool,
+}
+
+impl Recorder for HangingDisk {
+    fn started<'a>(&'a self, _: &'a Target) -> BoxFuture<'a, Result<(), JournalError>> {
+        match self.takes_starts {
+            true => Box::pin(async { Ok(()) }),
+            false => Box::pin(std::future::pending()),
+        }
+    }
+
+    fn finished<'a>(&'a self, _: &'a Outcome) -> BoxFuture<'a, Result<(), JournalError>> {
+        Box::pin(std::future::pending())
+    }
+}
+
+#[test]
+fn a_journal_that_hangs_does_not_outlast_the_time_for_the_run_or_a_request_to_stop() {
+    for (takes_starts, is_stopped) in [(true, false), (false, false), (false, true)] {
+        virtual_time(async {
+            let policy = Policy { deadline: (!is_stopped).then_some(Duration::from_secs(5)), ..policy() };
+            let parallel = policy.parallel;
+            let latest = Instant::now() + Duration::from_secs(5) + 2 * policy.grace;
+            let journal: Arc<dyn Recorder> = Arc::new(HangingDisk { takes_starts });
+            let spec = RunSpec { journal: Some(journal), ..spec(targets(9), policy) };
+            let control = RunControl::default();
+            let run = run_targets(spec, &control, |_, _| async { Completion::ok(Effect::Done, None) });
+            let stop = control.stop.clone();
+            tokio::spawn(async move {
+                sleep(Duration::from_secs(5)).await;
+                if is_stopped {
+                    stop.cancel();
+                }
+            });
+            let outcomes = run.outcomes().await;
+            assert!(Instant::now() <= latest, "{takes_starts} {is_stopped}");
+            let statuses: Vec<_> = outcomes.iter().map(|outcome| outcome.status).collect();
+            let done = if takes_starts { parallel } else { 0 };
+            assert_eq!(statuses, [vec![Status::Ok; done], vec![Status::Skipped; 9 - done]].concat());
+        });
+    }
+}
+
+#[test]
+fn a_time_limit_beyond_the_clocks_range_is_valid() {
+    virtual_time(async {
+        let endless = Policy { timeout: Duration::MAX, deadline: Some(Duration::MAX), ..policy() };
+        let run = start(targets(1), endless, |_, _| async { Completion::ok(Effect::Done, None) });
         assert_eq!(run.outcomes().await[0].status, Status::Ok);
     });
 }

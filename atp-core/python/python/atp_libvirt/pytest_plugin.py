@@ -34,6 +34,9 @@ _SNAPSHOT_TIMEOUT = 120
 #: How long a console is captured at most, seconds.
 _CONSOLE_TIMEOUT = 86400
 
+#: How long a test waits for its consoles to be open, seconds.
+_CONSOLE_PATIENCE = 5
+
 #: How long a picture may take, seconds.
 _SCREENSHOT_TIMEOUT = 10
 
@@ -126,6 +129,7 @@ class _Hold:
         if self.folder is not None:
             self.folder.mkdir(parents=True, exist_ok=True)
             self.consoles = self.fleet.stream.console(self.targets, self.folder, timeout=_CONSOLE_TIMEOUT)
+            self._wait_for_consoles(self.folder)
 
     def collect(self) -> List[Tuple[str, str]]:
         """What is known of the VMs of a failed test, as sections of its report."""
@@ -178,6 +182,15 @@ class _Hold:
             return str(error)
         self.evidence.append(file)
         return file
+
+    def _wait_for_consoles(self, folder: Path) -> None:
+        """Waits until the consoles are open: what a VM writes before is not seen. One that cannot be opened is told at the end."""
+        latest = time.monotonic() + _CONSOLE_PATIENCE
+        while time.monotonic() < latest:
+            # The first line of a file says that its console is open.
+            if sum(file.stat().st_size > 0 for file in folder.glob("*/*.log")) >= len(self.vms):
+                return
+            time.sleep(0.05)
 
     def _consoles(self) -> Iterator[Tuple[str, str]]:
         """Ends the capture; says where the files are, or why there are none."""

@@ -1,11 +1,13 @@
 //! TCP: the addresses of a name are tried one after another, each a little after the one before, until one answers.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::time::Duration;
+use std::vec;
 
-use tokio::net::{TcpStream, lookup_host};
-use tokio::task::JoinSet;
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::timeout;
 
 use crate::connect_error::{ConnectFailure, Progress, Stage};
@@ -20,6 +22,10 @@ const HEAD_START: Duration = Duration::from_millis(250);
 /// The most addresses of a name that are tried.
 const MOST: usize = 16;
 
+/// How many names are resolved at once. A resolver blocks a thread of the runtime's, which has 512 by default, for as long as its
+/// servers do not answer: files need some of them too.
+static LOOKUPS: Semaphore = Semaphore::const_new(256);
+
 /// Connects to the host of a URI, or to this machine.
 pub(super) async fn connect(
     uri: &Uri,
@@ -28,14 +34,28 @@ pub(super) async fn connect(
 ) -> Result<TcpStream, ConnectFailure> {
     let host = uri.host.as_deref().unwrap_or("localhost");
     progress.set(Stage::Resolve);
-    // A resolver can hang, on a thread of the runtime's; the time limit of connecting ends the wait for it.
-    let found = lookup_host((host, uri.port.unwrap_or(port))).await.map_err(ConnectFailure::Resolve)?;
+    let found = resolve(host, uri.port.unwrap_or(port)).await.map_err(ConnectFailure::Resolve)?;
     let addresses = take_turns(found.take(MOST).collect());
     progress.set(Stage::Dial);
     let stream = race(addresses).await?;
     // Calls are small and wait for their replies: nothing is gained by holding them back.
     let _slower = stream.set_nodelay(true);
     Ok(stream)
+}
+
+/// The addresses of a name. A resolver can hang; the time limit of connecting ends the wait for it, and not the resolver, which
+/// counts among the lookups until it ends.
+async fn resolve(host: &str, port: u16) -> io::Result<vec::IntoIter<SocketAddr>> {
+    if let Ok(address) = host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(address, port)].into_iter());
+    }
+    let lookup = LOOKUPS.acquire().await;
+    let host = host.to_owned();
+    let found = spawn_blocking(move || {
+        let _until_it_ends = lookup;
+        (host.as_str(), port).to_socket_addrs()
+    });
+    found.await.unwrap_or_else(|ended| Err(io::Error::other(ended)))
 }
 
 /// Puts the families of addresses in turns, so that a network without one of them costs one head start.

@@ -17,6 +17,10 @@ use crate::xdr::ToXdr;
 /// How many events are kept that came before the reply to their registration.
 const EARLY: usize = 256;
 
+/// The longest payload of an event that is kept, in bytes. libvirt's own have some hundreds; QEMU's, which are passed on, some
+/// thousands. Many are queued, and a message may have 32 MiB.
+const LARGEST: usize = 1 << 20;
+
 /// What comes out of a queue of events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EventItem {
@@ -199,6 +203,8 @@ impl Registrations {
             tracing::warn!(procedure, "a message without a payload");
             return;
         };
+        // Without its content it cannot be read, which makes it a gap.
+        let payload = if payload.len() > LARGEST { Bytes::copy_from_slice(&payload[..4]) } else { payload };
         match self.known.get(&(program, id)) {
             Some((queue, _)) => deliver(queue, program, procedure, &payload),
             None if self.pending > 0 && self.early.len() < EARLY => {

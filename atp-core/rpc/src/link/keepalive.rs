@@ -39,6 +39,8 @@ pub(super) enum Due {
 pub(super) struct Watch {
     config: Keepalive,
     last_sign: Instant,
+    /// When the last of the unanswered pings was sent.
+    pinged: Option<Instant>,
     unanswered: u32,
     /// How many messages the daemon holds at once. While it holds as many it reads no ping.
     requests: usize,
@@ -49,7 +51,7 @@ pub(super) struct Watch {
 
 impl Watch {
     pub(super) fn new(config: Keepalive, requests: usize, daemon: Option<Inquiry>, now: Instant) -> Self {
-        Watch { config, last_sign: now, unanswered: 0, requests, daemon, asked: None }
+        Watch { config, last_sign: now, pinged: None, unanswered: 0, requests, daemon, asked: None }
     }
 
     /// The daemon was seen to hold so many messages at once.
@@ -59,6 +61,7 @@ impl Watch {
 
     pub(super) fn sign_of_life(&mut self, now: Instant) {
         self.last_sign = now;
+        self.pinged = None;
         self.unanswered = 0;
         self.asked = None;
     }
@@ -100,11 +103,13 @@ impl Watch {
             return Due::Dead(now - self.last_sign);
         }
         self.unanswered += 1;
+        self.pinged = Some(now);
         Due::Ping(self.next())
     }
 
+    /// Each ping gets an interval for its answer, also if this process stood still when earlier ones were due.
     fn next(&self) -> Instant {
-        self.last_sign + self.config.interval * (self.unanswered + 1)
+        self.pinged.unwrap_or(self.last_sign) + self.config.interval
     }
 }
 
@@ -136,5 +141,15 @@ mod tests {
         assert_eq!(watch.due(start + 5 * SECOND), Due::Ping(start + 10 * SECOND));
         watch.sign_of_life(start + 9 * SECOND);
         assert_eq!(watch.due(start + 10 * SECOND), Due::Wait(start + 14 * SECOND));
+    }
+
+    #[test]
+    fn a_process_that_stood_still_gives_the_daemon_time_for_each_ping() {
+        let start = Instant::now();
+        let mut watch = watch(2, start);
+        assert_eq!(watch.due(start + 60 * SECOND), Due::Ping(start + 65 * SECOND));
+        assert_eq!(watch.due(start + 60 * SECOND), Due::Wait(start + 65 * SECOND));
+        assert_eq!(watch.due(start + 65 * SECOND), Due::Ping(start + 70 * SECOND));
+        assert_eq!(watch.due(start + 70 * SECOND), Due::Dead(70 * SECOND));
     }
 }

@@ -61,7 +61,7 @@ pub(crate) struct ConnectionCalls {
     places: Arc<ResizableSemaphore>,
     /// Calls past their deadline that have not returned.
     overrun: AtomicUsize,
-    /// One of those has returned.
+    /// One of those has returned, or one that nobody waits for.
     returned: Notify,
     /// More of them are wanted at once than there are places.
     more_wanted: Notify,
@@ -118,7 +118,7 @@ impl ConnectionCalls {
         self.overrun.load(Ordering::Relaxed)
     }
 
-    /// Returns when a call that overran has returned. Cancel safe.
+    /// Returns when a call has returned that overran, or that nobody waits for. Cancel safe.
     pub(crate) async fn returned(&self) {
         self.returned.notified().await;
     }
@@ -134,15 +134,23 @@ struct LaneState {
 pub struct InFlight {
     calls: Arc<HostCalls>,
     id: u64,
-    _permits: Permits,
+    permits: Permits,
     /// Keeps the connection from being closed under the call.
     pub(crate) activity: Option<TaskTrackerToken>,
     /// Shows the call to the program that the work is for.
     pub(crate) unanswered: Option<UnansweredCall>,
     /// The connection that the call is sent on; none for an attempt to connect.
     pub(crate) connection: Option<u64>,
-    /// Whether the call is still at a look before its request, so that the request was not sent.
-    looks: Arc<AtomicBool>,
+    marks: Arc<CallMarks>,
+}
+
+/// What the caller of a call and its token tell each other.
+#[derive(Default)]
+pub(crate) struct CallMarks {
+    /// The call is at a look before its request, so that the request was not sent.
+    pub(crate) looks: AtomicBool,
+    /// Nobody waits for the call, so that its end has to be told to those who wait for its place.
+    pub(crate) is_abandoned: AtomicBool,
 }
 
 /// Held for their drop alone.
@@ -214,7 +222,9 @@ impl HostCalls {
     ) -> InFlight {
         let connection = Some(connection.clone());
         let record = Record { deadline, connection, is_probe: true, overran: false };
-        self.record(record, [Some(place), None, None, None])
+        let probe = self.record(record, [Some(place), None, None, None]);
+        probe.marks.is_abandoned.store(true, Ordering::Relaxed);
+        probe
     }
 
     /// The VM answered a call in this lane: its calls are not held back for a while.
@@ -324,11 +334,11 @@ impl HostCalls {
         InFlight {
             calls: self.clone(),
             id,
-            _permits: permits,
+            permits,
             activity: None,
             unanswered: None,
             connection: None,
-            looks: Arc::default(),
+            marks: Arc::default(),
         }
     }
 }
@@ -342,20 +352,24 @@ impl InFlight {
 
     /// Begins or ends a look before the call's request.
     pub(crate) fn set_looks(&self, looks: bool) {
-        self.looks.store(looks, Ordering::Relaxed);
+        self.marks.looks.store(looks, Ordering::Relaxed);
     }
 
-    /// The mark that [`set_looks`](Self::set_looks) sets, for the caller that gives the token away.
-    pub(crate) fn looks(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.looks)
+    /// The marks of the call, for the caller that gives the token away.
+    pub(crate) fn marks(&self) -> Arc<CallMarks> {
+        Arc::clone(&self.marks)
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
         let record = self.calls.table.lock().under_way.remove(&self.id);
-        if let Some(Record { overran: true, connection: Some(connection), .. }) = record {
+        let Some(Record { overran, connection: Some(connection), .. }) = record else { return };
+        if overran {
             connection.overrun.fetch_sub(1, Ordering::Relaxed);
+        }
+        if overran || self.marks.is_abandoned.load(Ordering::Relaxed) {
+            self.permits = Permits::default();
             connection.returned.notify_one();
         }
     }
@@ -457,6 +471,22 @@ mod tests {
         let place = connection.try_acquire().unwrap();
         let _probe = calls.begin_probe(&connection, place, Instant::now());
         assert_eq!(calls.look_for_overdue(&connection), Overdue { overrun: 1, probe: true });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_place_of_a_call_that_nobody_waits_for_is_free_when_its_end_is_told() {
+        let calls = calls(CallConfig::default());
+        let connection = ConnectionCalls::new(1);
+        let returned = || connection.returned().now_or_never().is_some();
+        drop(admit(&calls, &connection, None, soon()).await);
+        assert!(!returned(), "its caller gives the place back");
+        let abandoned = admit(&calls, &connection, None, soon()).await;
+        abandoned.marks().is_abandoned.store(true, Ordering::Relaxed);
+        drop(abandoned);
+        assert!(returned() && connection.has_free());
+        let place = connection.try_acquire().unwrap();
+        drop(calls.begin_probe(&connection, place, soon()));
+        assert!(returned() && connection.has_free());
     }
 
     #[tokio::test(start_paused = true)]

@@ -11,7 +11,7 @@ use tracing::Instrument;
 
 use super::life::LinkFault;
 use super::{ConnectionState, HostConnection};
-use crate::admission::calls::{InFlight, Lane, Overdue};
+use crate::admission::calls::{CallMarks, InFlight, Lane, Overdue};
 use crate::admission::interceptor::CallInfo;
 use crate::connection::connector::{CallFailure, Connector};
 use crate::error::{Result, TransportError};
@@ -22,10 +22,12 @@ use crate::observe::events::LossCause;
 pub(super) struct OnAbandon<'a, C: Connector> {
     pub(super) connection: &'a HostConnection<C>,
     pub(super) deadline: Instant,
+    pub(super) marks: &'a CallMarks,
 }
 
 impl<C: Connector> Drop for OnAbandon<'_, C> {
     fn drop(&mut self) {
+        self.marks.is_abandoned.store(true, Ordering::Relaxed);
         let mut core = self.connection.core.lock();
         let due = core.abandoned.map_or(self.deadline, |due| due.min(self.deadline));
         core.abandoned = Some(due);
@@ -127,11 +129,15 @@ impl<C: Connector> HostConnection<C> {
         };
         let Ok(admitted) = admitted else { return Err(not_sent()) };
         let Admitted { elsewhere, link, mut in_flight } = admitted?;
+        // A timer is looked at after its future: a place that was free at once is no reason to send what nobody waits for.
+        if Instant::now() >= deadline {
+            return Err(not_sent());
+        }
         let connection = elsewhere.as_deref().unwrap_or(self);
         in_flight.activity = Some(connection.activity.token());
         in_flight.connection = Some(connection.id);
-        let looks = in_flight.looks();
-        let abandoned = OnAbandon { connection, deadline };
+        let marks = in_flight.marks();
+        let abandoned = OnAbandon { connection, deadline, marks: &marks };
         let began = Instant::now();
         let answer = timeout_at(deadline, start(link.clone(), in_flight)).await;
         // The caller is still here; the guard holds nothing to free.
@@ -144,7 +150,7 @@ impl<C: Connector> HostConnection<C> {
                 if let Some(lane) = lane {
                     calls.overran(lane);
                 }
-                let sent = !looks.load(Ordering::Relaxed);
+                let sent = !marks.looks.load(Ordering::Relaxed);
                 Err(TransportError::CallTimeout { host, operation, after: asked.elapsed(), sent })
             }
         };

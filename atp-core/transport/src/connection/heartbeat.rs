@@ -60,7 +60,8 @@ impl<C: Connector> HostConnection<C> {
         let mut in_flight = self.host.calls.begin_probe(&self.calls, place, limit);
         in_flight.activity = Some(self.activity.token());
         in_flight.connection = Some(self.id);
-        let abandoned = OnAbandon { connection: self, deadline: limit };
+        let marks = in_flight.marks();
+        let abandoned = OnAbandon { connection: self, deadline: limit, marks: &marks };
         let probe = contained(async { self.host.connector.probe(link, in_flight, limit).await });
         let answer = timeout_at(deadline, probe).await;
         if answer.is_ok() {

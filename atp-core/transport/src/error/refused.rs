@@ -5,7 +5,7 @@ use super::phrase::{AGENT_NOT_SYNCHRONISED, MONITOR_ENDED};
 use super::{ErrorKind, LibvirtError};
 use crate::domain::Lifecycle;
 use crate::domain::error_numbers::{
-    AGENT_UNSYNCED, CONFIG_UNSUPPORTED, FROM_QEMU, INVALID_ARG, INVALID_DOMAIN, NO_DOMAIN_METADATA,
+    AGENT_UNSYNCED, CONFIG_UNSUPPORTED, FROM_QEMU, FROM_RPC, INVALID_ARG, INVALID_DOMAIN, NO_DOMAIN_METADATA,
     OPERATION_FAILED, SNAPSHOT_REVERT_RISKY, SYSTEM_ERROR, XML_ERROR,
 };
 
@@ -42,7 +42,10 @@ pub(super) fn was_refused(operation: &str, kind: ErrorKind, error: &LibvirtError
         // libvirt undoes a start that fails: the domain is shut off again. But its guest may have run before that, if the
         // daemon could not read from the monitor (a system error), or found the domain not running any more (a failed
         // operation), or the monitor ended.
-        return error.code != OPERATION_FAILED
+        // A reply that cannot be read says nothing of the start; arguments that cannot be written were not sent.
+        let is_ours = error.domain == FROM_RPC && error.code != INVALID_ARG;
+        return !is_ours
+            && error.code != OPERATION_FAILED
             && (error.code, error.domain) != (SYSTEM_ERROR, FROM_QEMU)
             && !MONITOR_ENDED.is_in(&error.message);
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::{LibvirtConnection, agent_lane, check_monitor, explained, monitor_lane};
+use super::{LibvirtConnection, agent_lane, check_monitor, explained, monitor_lane, start_lane};
 use crate::connection::connector::CallFailure;
 use crate::domain::error_numbers::{ARGUMENT_UNSUPPORTED, INVALID_ARG, NO_SUPPORT};
 use crate::domain::{DomainCounters, DomainDetails, DomainInfo, LABELS_NAMESPACE, Lifecycle, read_labels};
@@ -217,10 +217,12 @@ impl LibvirtConnection {
     /// Kind [`VmNotRunning`](crate::ErrorKind::VmNotRunning) or
     /// [`OperationInvalid`](crate::ErrorKind::OperationInvalid) when the state does not allow it.
     pub async fn domain_lifecycle(&self, uuid: Uuid, action: Lifecycle) -> Result<()> {
-        // Destroying has to get through where the monitor hangs, so it stands in no line.
-        let stands_in_line = !matches!(action, Lifecycle::Start | Lifecycle::Restore | Lifecycle::Destroy);
-        let lane = stands_in_line.then(|| monitor_lane(uuid));
-        let busy_after = lane.and_then(|lane| self.busy_after(lane));
+        let (lane, busy_after) = match action {
+            // Destroying has to get through where the monitor hangs, so it stands in no line.
+            Lifecycle::Destroy => (None, None),
+            Lifecycle::Start | Lifecycle::Restore => (Some(start_lane(uuid)), None),
+            _ => (Some(monitor_lane(uuid)), self.busy_after(monitor_lane(uuid))),
+        };
         self.call(action.function(), lane, |link, in_flight| async move {
             let in_flight = Arc::new(in_flight);
             check_monitor(&link, &in_flight, uuid, busy_after).await?;

@@ -36,6 +36,11 @@ fn monitor_lane(uuid: Uuid) -> Lane {
     Lane { target: uuid.as_u128(), kind: 0 }
 }
 
+/// A VM that is started has no monitor yet, and its start can hang like a command to one: on storage that does not answer.
+fn start_lane(uuid: Uuid) -> Lane {
+    Lane { target: uuid.as_u128(), kind: 2 }
+}
+
 fn agent_lane(uuid: Uuid) -> Lane {
     Lane { target: uuid.as_u128(), kind: 1 }
 }

@@ -58,6 +58,24 @@ where
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_call_whose_deadline_has_passed_is_not_sent() {
+    let manager = one_host(&Script::default(), multiplexed()).await;
+    let hung = Hung::default();
+    let error = within_five_seconds(&manager, |lease| {
+        let hung = hung.clone();
+        async move {
+            sleep(6 * SECOND).await;
+            hung.call(&lease, 1).await
+        }
+    })
+    .await
+    .unwrap_err();
+    assert_eq!((error.kind(), error.effect()), (ErrorKind::CallTimeout, Effect::None));
+    assert!(hung.held.lock().unwrap().is_empty());
+    assert_eq!(manager.pool("h1").unwrap().stats().suspect, 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_hung_call_takes_its_caller_the_deadline_and_the_host_one_connection() {
     let script = Script::default();
     let manager = one_host(&script, multiplexed()).await;

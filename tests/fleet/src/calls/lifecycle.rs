@@ -6,7 +6,8 @@ use atp_rpc::xdr::FromXdr;
 
 use super::{Call, Entry, reply};
 use crate::event::EventKind;
-use crate::host::Outcome;
+use crate::faults::VmFault;
+use crate::host::{Outcome, Stop};
 use crate::refusal::Refusal;
 use crate::vm::Vm;
 
@@ -68,8 +69,12 @@ fn create_with_flags(call: &mut Call<'_>) -> Outcome {
     reply(&call.state.vms[index].domain())
 }
 
-fn start(call: &mut Call<'_>, domain: &RemoteDomain) -> Result<usize, crate::host::Stop> {
+fn start(call: &mut Call<'_>, domain: &RemoteDomain) -> Result<usize, Stop> {
     let index = call.index(domain)?;
+    let vm = &call.state.vms[index];
+    if vm.fault == Some(VmFault::StartHangs) && !vm.is_active() {
+        return Err(Stop::Hangs);
+    }
     let (id, now) = (call.state.next_id, call.now);
     call.change(index, |vm| vm.start(id, now))?;
     call.state.next_id += 1;

@@ -54,7 +54,7 @@ pub(crate) fn set_vm_fault(host: &Host, index: usize, fault: Option<VmFault>, no
     vm.fault = fault.filter(|fault| *fault != VmFault::ShutOff);
     // An error means that the VM is in that state already.
     let events = match fault {
-        Some(VmFault::ShutOff) => vm.stop(false).unwrap_or_default(),
+        Some(VmFault::ShutOff | VmFault::StartHangs) => vm.stop(false).unwrap_or_default(),
         _ => vm.start(next_id, now).unwrap_or_default(),
     };
     state.next_id += 1;

@@ -17,7 +17,7 @@ use atp_transport::domain::DomainInfo;
 use atp_transport::{Effect, ErrorKind, Hint, HostId};
 use tokio::fs::{self, File};
 use tokio::io::AsyncWriteExt as _;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 pub(super) use self::record::{ConsolePlace, ConsoleRecord};
 pub(super) use self::stream::{ConsoleItem, ConsoleStream};
@@ -27,6 +27,9 @@ use super::facts::VerbFacts;
 use super::job::Job;
 use crate::run::PartialResult;
 use crate::safe_name::safe_name;
+
+/// For how long a capture that is asked to stop goes on: what the guest has written is on its way by then.
+const LAST_WORDS: Duration = Duration::from_millis(200);
 
 /// The time for the end of a file before the deadline.
 const RESERVE: Duration = Duration::from_millis(500);
@@ -53,7 +56,7 @@ pub(super) async fn perform(job: &Job, domain: &DomainInfo, spec: &ConsoleSpec) 
     let mut stream = ConsoleStream::new(job.clone(), domain.clone(), spec.device.clone(), spec.force);
     let ended = tokio::select! {
         biased;
-        () = job.attempt.stop_requested() => Ok(()),
+        () = stopped(job) => Ok(()),
         () = sleep_until(end_before(job.deadline())) => Ok(()),
         ended = capture.run(&mut stream) => ended,
     };
@@ -76,6 +79,12 @@ pub(super) async fn perform(job: &Job, domain: &DomainInfo, spec: &ConsoleSpec) 
         },
     };
     Completion { data: Some(Data::Console(Box::new(report))), ..stream.job().ended(completion) }
+}
+
+/// Returns when a capture that was asked to stop is to end.
+async fn stopped(job: &Job) {
+    job.attempt.stop_requested().await;
+    sleep(LAST_WORDS).await;
 }
 
 /// When a capture ends so that its file is on disk by the deadline.

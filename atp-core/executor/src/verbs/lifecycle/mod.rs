@@ -111,8 +111,8 @@ enum Requested {
     Refused(DomainInfo, Effect),
     /// Nothing was sent, because the VM is on another host.
     Elsewhere(Completion),
-    /// The memory cannot be saved: the VM's devices do not allow it, or libvirt gave up and the VM is as it was.
-    NotSaved(Completion),
+    /// It ended in this way: the memory cannot be saved, or the VM was woken and then not reset.
+    Ended(Completion),
     /// libvirt shows the VM as asleep, and QEMU, which gives this reason, cannot wake it: it was reset in its sleep.
     CannotWake(String),
 }
@@ -138,8 +138,7 @@ async fn finish(
         Ok(Requested::Refused(now, effect)) => {
             job.refused_for(refusal(spec, &job.target.host, &now), &now, effect)
         }
-        Ok(Requested::NotSaved(completion)) => completion,
-        Ok(Requested::Elsewhere(completion)) => completion,
+        Ok(Requested::Ended(completion) | Requested::Elsewhere(completion)) => completion,
         Ok(Requested::CannotWake(reason)) => {
             let message = format!("host {}: VM {:?} cannot be woken", job.target.host, domain.name);
             let error =
@@ -226,16 +225,20 @@ async fn request_on(
     if spec.action == Lifecycle::Save {
         let obstacles = save_obstacles(&connection.domain_xml(domain.uuid, false).await?);
         if !obstacles.is_empty() {
-            return Ok(Requested::NotSaved(snapshot::impossible(job, domain, "saved", &obstacles)));
+            return Ok(Requested::Ended(snapshot::impossible(job, domain, "saved", &obstacles)));
         }
     }
     job.attempt.mark_sent().await;
     let ask = async |action| connection.domain_lifecycle(domain.uuid, action).await;
+    let mut woken = false;
     let asked = match (spec.action, before.state) {
         (Lifecycle::Resume, DomainState::PmSuspended) => ask(Lifecycle::Wakeup).await,
         // QEMU does not let a guest run that is reset while it sleeps, and libvirt takes it for asleep from then on.
         (Lifecycle::Reset, DomainState::PmSuspended) => match ask(Lifecycle::Wakeup).await {
-            Ok(()) => ask(Lifecycle::Reset).await,
+            Ok(()) => {
+                woken = true;
+                ask(Lifecycle::Reset).await
+            }
             error => error,
         },
         (action, _) => ask(action).await,
@@ -256,7 +259,7 @@ async fn request_on(
         Err(error) => error,
     };
     // If the second look fails as well, the first error is the one to report.
-    let effect = error.effect();
+    let effect = if woken { Effect::Done } else { error.effect() };
     match error.kind() {
         // libvirt lets a VM run on whose memory it could not write, as on a full disk.
         _ if spec.action == Lifecycle::Save && effect == Effect::Unknown && error.libvirt().is_some() => {
@@ -268,7 +271,7 @@ async fn request_on(
                 }
                 if !is_saved && now.state == before.state {
                     let failure = job.failure(&error.into());
-                    return Ok(Requested::NotSaved(Completion { effect: Effect::None, ..failure }));
+                    return Ok(Requested::Ended(Completion { effect: Effect::None, ..failure }));
                 }
             }
         }
@@ -313,7 +316,10 @@ async fn request_on(
         }
         _ => {}
     }
-    Err(error.into())
+    match woken {
+        true => Ok(Requested::Ended(Completion { effect, ..job.failure(&error.into()) })),
+        false => Err(error.into()),
+    }
 }
 
 /// What a state means for a request with this effect; none if the state allows the change.
