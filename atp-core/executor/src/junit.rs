@@ -3,6 +3,7 @@
 //! What failed is a `failure`; what timed out, was unreachable or was cancelled is an `error`; what never started is `skipped`.
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use atp_api::{Data, EvidenceReport, Outcome, OutcomeError, ScenarioReport, Status, StepReport};
@@ -215,8 +216,10 @@ fn result(status: Status, error: Option<&OutcomeError>, counts: &mut Counts, tex
 fn attachments(evidence: Option<&EvidenceReport>, text: &mut String) {
     let Some(evidence) = evidence else { return };
     let files = evidence.files.iter().map(|file| evidence.folder.join(file));
-    let links: String = files.map(|file| format!("[[ATTACHMENT|{}]]\n", file.display())).collect();
-    let _ = writeln!(text, "<system-out>{}</system-out>", content(&links));
+    // A line feed would end the marker.
+    let link = |file: PathBuf| format!("[[ATTACHMENT|{}]]\n", attribute(&file.display().to_string()));
+    let links: String = files.map(link).collect();
+    let _ = writeln!(text, "<system-out>{links}</system-out>");
 }
 
 /// What a process wrote.
@@ -250,7 +253,44 @@ fn content(text: &str) -> String {
     escape(characters(&text::block(text))).into_owned()
 }
 
-/// Control characters are escaped already; XML 1.0 does not allow two more characters.
+/// Control characters are escaped already; XML 1.0 does not allow two more characters. And what guests and daemons say is no
+/// marker of an attachment, as CI systems would publish the file that it names.
 fn characters(text: &str) -> String {
-    text.replace('\u{fffe}', "\\u{fffe}").replace('\u{ffff}', "\\u{ffff}")
+    let text = text.replace('\u{fffe}', "\\u{fffe}").replace('\u{ffff}', "\\u{ffff}");
+    text.replace("[[ATTACHMENT|", "[\\x5bATTACHMENT|")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use atp_api::{Effect, ExecReport, Stream};
+
+    #[test]
+    fn only_evidence_is_an_attachment() {
+        let marker = "[[[ATTACHMENT|/etc/shadow]]";
+        let ran = ExecReport { stdout: Stream::new(marker.as_bytes().to_vec()), ..ExecReport::default() };
+        let step = StepReport {
+            name: marker.to_owned(),
+            op: "exec".into(),
+            status: Status::Failed,
+            effect: Effect::Done,
+            attempts: 1,
+            duration_ms: 1,
+            data: Some(Data::Exec(ran)),
+            error: Some(OutcomeError::new(atp_api::ErrorKind::Unknown, marker)),
+        };
+        let evidence = EvidenceReport {
+            folder: "out".into(),
+            files: vec!["a\n[[ATTACHMENT|b".to_owned(), "console.log".to_owned()],
+            ..EvidenceReport::default()
+        };
+        let (mut counts, mut text) = (Counts::default(), String::new());
+        result(step.status, step.error.as_ref(), &mut counts, &mut text);
+        streams(step.data.as_ref(), &mut text);
+        case("h", &step.name, 1, "", &mut text);
+        assert!(text.contains("ATTACHMENT|/etc/shadow") && !text.contains("[[ATTACHMENT|"), "{text}");
+        attachments(Some(&evidence), &mut text);
+        let found: Vec<_> = text.lines().filter_map(|line| line.split("[[ATTACHMENT|").nth(1)).collect();
+        assert_eq!(found, ["out/a\\n[\\x5bATTACHMENT|b]]", "out/console.log]]"]);
+    }
 }

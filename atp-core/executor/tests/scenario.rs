@@ -245,13 +245,16 @@ proptest! {
 /// comes from a file, for all connections of a process share that of `test:///default`, and so would these tests. The
 /// driver reads the file for every connection anew, so the host has one connection only.
 async fn start(text: &str, control: &RunControl) -> (TransportManager, Run) {
+    start_scenario(parse(text).unwrap(), control).await
+}
+
+async fn start_scenario(scenario: Scenario, control: &RunControl) -> (TransportManager, Run) {
     let pool =
         PoolConfig { max_connections_per_host: 1, min_connections_per_host: 0, ..PoolConfig::default() };
     let manager = TransportManager::new(TransportConfig { pool, ..TransportConfig::default() });
     let uri = concat!("test://", env!("CARGO_MANIFEST_DIR"), "/tests/one_domain.xml");
     manager.add_host(HostInfo::from_uri("demo", uri)).await.unwrap();
     let executor = Executor::new(manager.clone());
-    let scenario = parse(text).unwrap();
     let selection = scenario.selection().unwrap();
     let policy = Policy { timeout: Duration::from_secs(30), retries: 2, ..Policy::default() };
     let plan = executor.plan(&selection, Operation::Scenario(Arc::new(scenario)), policy).await.unwrap();
@@ -515,4 +518,64 @@ async fn a_step_that_fails_is_repeated_as_it_says() {
     let scenario =
         parse(&with_steps("  - {vm: info, timeout: 10s, retry: {times: 2, every: 5s}}\n")).unwrap();
     assert_eq!(scenario.budget(Duration::from_secs(1)), Duration::from_secs(40));
+}
+
+/// A file that includes another so many times.
+fn including(file: &str, times: usize) -> String {
+    format!("- include: {file}\n").repeat(times)
+}
+
+#[test]
+fn includes_that_fail_are_counted_too() {
+    let main = ("s.yaml", "name: n\ntargets: x\nsteps:\n  - include: a.yaml\n");
+    let (a, b) = (including("b.yaml", 900), including("c.yaml", 900));
+    // None of them comes to a step: a list without any, a file that is not there, a circle, no list, a step that is none.
+    for c in ["[]", "- include: none.yaml", "- include: a.yaml\n- include: b.yaml", "x: 1", "- {}", "- x: ["] {
+        let files = files(&[main, ("a.yaml", &a), ("b.yaml", &b), ("c.yaml", c)]);
+        let errors = load(&files).unwrap_err();
+        assert!(errors.len() < 300, "{c}: {} errors", errors.len());
+        assert!(errors.iter().any(|error| error.message.contains("200 problems or more")), "{c}: {:?}", errors.last());
+    }
+    let large = format!("- exec: '{}'\n", "x".repeat(500_000));
+    let errors = load(&files(&[main, ("a.yaml", &including("b.yaml", 200)), ("b.yaml", &large)])).unwrap_err();
+    assert!(errors[0].message.contains("at most 32 MiB of text"), "{:?}", errors[0].message);
+    let many: Vec<_> = (0..1_001).map(|n| (format!("f{n}.yaml"), "- vm: info\n".to_owned())).collect();
+    let a: String = many.iter().map(|(name, _)| including(name, 1)).collect();
+    let mut all = vec![main, ("a.yaml", &*a)];
+    all.extend(many.iter().map(|(name, text)| (&**name, &**text)));
+    let errors = load(&files(&all)).unwrap_err();
+    assert!(errors[0].message.contains("at most 1000 files"), "{errors:?}");
+}
+
+#[tokio::test]
+async fn values_that_grow_with_each_include_are_refused() {
+    let twice = |outer: &str, inner: &str, file: &str| {
+        let with = format!("{{{inner}: '{}'}}", format!("${{{outer}}}").repeat(32));
+        format!("- include: {{file: {file}, with: {with}}}\n")
+    };
+    let texts: Vec<_> = (0..8)
+        .map(|n| (format!("{n}.yaml"), twice(&format!("v{n}"), &format!("v{}", n + 1), &format!("{}.yaml", n + 1))))
+        .chain([("8.yaml".to_owned(), "- exec: echo ${v8}\n- {cp: {push: '${v8}', to: /x}}\n".to_owned())])
+        .collect();
+    let main = "name: n\ntargets: 'test'\nvariables: {v0: 32 letters make 32 TiB together.}\nsteps:\n  - include: 0.yaml\n";
+    let mut all = vec![("s.yaml", main)];
+    all.extend(texts.iter().map(|(name, text)| (&**name, &**text)));
+    let scenario = load(&files(&all)).unwrap();
+    assert_eq!(scenario.pushed(None), [Err("${v8}".to_owned())]);
+    let (_manager, run) = start_scenario(scenario, &RunControl::default()).await;
+    let outcome = run.outcomes().await.remove(0);
+    let step = report(&outcome).steps[0].error.clone().unwrap();
+    assert_eq!(step.kind, "step-unfit");
+    assert!(step.message.contains("larger than 1 MiB"), "{}", step.message);
+}
+
+#[tokio::test]
+async fn what_is_captured_during_the_run_is_what_loops_and_includes_see() {
+    let text = format!(
+        "name: n\ntargets: '*'\nvariables: {{x: of the file}}\nsteps:\n{}",
+        "  - {vm: info, capture: x}\n  - {name: 'value', for_each: {y: ['${x}']}, vm: info, when: {value: '${y}', matches: '\"name\"'}}\n  \
+         - {name: 'file', for_each: {y: ['${x}']}, vm: info, when: {value: '${y}', equals: of the file}}\n"
+    );
+    let outcome = run(&text).await;
+    assert_eq!(steps(&outcome).0[1..], ["value (${x}) ok", "file (${x}) skipped"], "{outcome:?}");
 }

@@ -224,11 +224,11 @@ impl ExecTemplate {
     /// The process with values in it. The error says what is wrong.
     pub(super) fn fill(&self, values: &Values) -> Result<ExecSpec, String> {
         let mut words = fill_all(&self.words, values)?.into_iter();
-        let env = self.env.iter().map(|(name, value)| Ok((name.clone(), fill(value, values)?)));
+        let env = fill_all(self.env.iter().map(|(_, value)| value), values)?;
         Ok(ExecSpec {
             program: words.next().unwrap_or_default(),
             args: words.collect(),
-            env: env.collect::<Result<_, String>>()?,
+            env: self.env.iter().map(|(name, _)| name.clone()).zip(env).collect(),
             stdin: self.stdin.as_ref().map(|text| fill(text, values)).transpose()?.map(String::into_bytes),
             shell: self.shell,
             ..ExecSpec::default()

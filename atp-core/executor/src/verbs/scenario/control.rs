@@ -8,7 +8,7 @@ use super::error::ScenarioError;
 use super::fields::{RETRY, WHEN};
 use super::node::{Node, Value};
 use super::read::{Keys, Names, Result, duration, integer};
-use super::template::{Template, Values};
+use super::template::{Template, Unfilled, Values};
 
 /// The most repetitions of a step.
 const MOST_TIMES: i32 = 1000;
@@ -58,15 +58,21 @@ impl When {
         }
     }
 
-    /// Whether it holds. It does not if a variable in it has no value, as the step that captures it was not carried out.
-    pub(super) fn holds(&self, values: &Values) -> bool {
-        let Ok(value) = self.value.fill(values) else { return false };
-        match &self.test {
-            Test::Equals(text) => text.fill(values).is_ok_and(|text| text == value),
-            Test::NotEquals(text) => text.fill(values).is_ok_and(|text| text != value),
+    /// Whether it holds. It does not if a variable in it has no value, as the step that captures it was not carried out. The
+    /// error says what is wrong.
+    pub(super) fn holds(&self, values: &Values) -> std::result::Result<bool, String> {
+        let filled = |template: &Template| match template.fill(values) {
+            Ok(text) => Ok(Some(text)),
+            Err(Unfilled::NoValue(_)) => Ok(None),
+            Err(error @ Unfilled::TooLarge) => Err(error.to_string()),
+        };
+        let Some(value) = filled(&self.value)? else { return Ok(false) };
+        Ok(match &self.test {
+            Test::Equals(text) => filled(text)?.is_some_and(|text| text == value),
+            Test::NotEquals(text) => filled(text)?.is_some_and(|text| text != value),
             Test::Matches(matcher) => matcher.0.is_match(&value),
             Test::NotMatches(matcher) => !matcher.0.is_match(&value),
-        }
+        })
     }
 }
 
@@ -135,7 +141,7 @@ mod tests {
             ("{value: '${b}', not_matches: x}", false),
             ("{value: '${a}', not_equals: '${b}'}", false),
         ] {
-            assert_eq!(when(text).unwrap().holds(&values), expected, "{text}");
+            assert_eq!(when(text).unwrap().holds(&values), Ok(expected), "{text}");
         }
         for text in [
             "{value: x}",

@@ -29,27 +29,45 @@ impl Scenario {
             let own = [("host", host), ("vm", vm), ("uuid", uuid)];
             values.extend(own.map(|(name, value)| (name.to_owned(), value.to_owned())));
         }
-        let path = |step: &Step, from: &Template| {
-            let (mut values, mut own) = (values.clone(), self.variables.clone());
-            // A path that needs a value that is not known has none.
-            let bound = step.bind(&mut values, &mut own);
-            let path = bound.and_then(|()| fill_path(from, &values, &own)).ok();
-            path.and_then(|path| path.into_os_string().into_string().ok()).ok_or_else(|| from.to_string())
-        };
-        let pushed = self.all_steps().filter_map(|step| read_by(step).map(|from| path(step, from)));
-        pushed.collect()
+        let mut own = self.variables.clone();
+        let mut pushed = Vec::new();
+        for step in self.all_steps() {
+            if let Some(from) = read_by(step) {
+                let (mut values, mut own) = (values.clone(), own.clone());
+                // A path that needs a value that is not known has none.
+                let bound = step.bind(&mut values, &mut own);
+                let path = bound.and_then(|()| fill_path(from, &values, &own)).ok();
+                let path = path.and_then(|path| path.into_os_string().into_string().ok());
+                pushed.push(path.ok_or_else(|| from.to_string()));
+            }
+            // From here on it is what the guest said.
+            if let Some(name) = &step.capture {
+                values.remove(name);
+                own.remove(name);
+            }
+        }
+        pushed
     }
 
     /// Whether a step may name this folder for what it pulls, for pictures, or it is that of the evidence: what it captured can be any single name in it.
     pub fn may_write_to(&self, folder: &str) -> bool {
-        let evidence = self.evidence.as_ref();
-        evidence.is_some_and(|evidence| may_be(&evidence.folder, &self.variables, folder))
+        // What a step captures may be any name, and is the file's value until then.
+        let mut unknown = self.variables.clone();
+        unknown.retain(|name, _| !self.all_steps().any(|step| step.capture.as_ref() == Some(name)));
+        let may_be = |template: &Template, step: Option<&Step>| {
+            [&self.variables, &unknown].into_iter().any(|own| {
+                let mut own = own.clone();
+                if let Some(step) = step {
+                    // What cannot be bound is not the file's own: it can be any name.
+                    let _unknown = step.bind(&mut own.clone(), &mut own);
+                }
+                may_be(template, &own, folder)
+            })
+        };
+        self.evidence.as_ref().is_some_and(|evidence| may_be(&evidence.folder, None))
             || self.all_steps().any(|step| match step.operation() {
                 Some(StepOperation::Pull { to: named, .. } | StepOperation::Screenshot(named)) => {
-                    let mut own = self.variables.clone();
-                    // What cannot be bound is not the file's own: it can be any name.
-                    let _unknown = step.bind(&mut self.variables.clone(), &mut own);
-                    may_be(named, &own, folder)
+                    may_be(named, Some(step))
                 }
                 _ => false,
             })
@@ -94,6 +112,17 @@ mod tests {
         // A VM's name leads to no other folder.
         assert_eq!(scenario.pushed(Some(("h1", "../x", "u")))[1], Err("per/${vm}.conf".into()));
         assert!(scenario.has_files() && !self::scenario("  - exec: 'true'\n").has_files());
+    }
+
+    #[test]
+    fn a_captured_value_is_that_of_the_guest_and_no_longer_of_the_file() {
+        let scenario = scenario(
+            "  - {cp: {push: '${base}', to: /a}}\n  - exec: hostname\n    capture: base\n  \
+             - {for_each: {x: ['${base}']}, cp: {push: '${x}', to: /a}}\n  - screenshot: '${base}'\n",
+        );
+        assert_eq!(scenario.pushed(None), [Ok("../out".into()), Err("${x}".into())]);
+        assert!(scenario.may_write_to("../out") && scenario.may_write_to("web-1"));
+        assert!(!scenario.may_write_to("../x"));
     }
 
     #[test]

@@ -279,8 +279,8 @@ impl Scenario {
     }
 
     fn fill(&self, place: Place, template: &Template) -> Result<String, ScenarioError> {
-        template.fill(&self.variables).map_err(|name| {
-            ScenarioError::at(place, format!("the variable {name:?} has no value here"))
+        template.fill(&self.variables).map_err(|reason| {
+            ScenarioError::at(place, reason.to_string())
                 .with_hint("the selection of VMs can only use the variables of the file")
         })
     }

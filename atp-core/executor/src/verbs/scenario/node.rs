@@ -80,6 +80,18 @@ impl Node {
         Node { place, value }
     }
 
+    /// About the size of what it says, bytes.
+    pub(in crate::verbs) fn size(&self) -> usize {
+        let inner = match &self.value {
+            Value::Nothing => 0,
+            Value::Scalar(text, _) => text.len(),
+            Value::List(items) => items.iter().map(Node::size).sum(),
+            Value::Map(entries) => entries.iter().map(|(key, node)| key.name.len() + node.size()).sum(),
+        };
+        // A value that is empty costs something too.
+        inner + 16
+    }
+
     /// What it is, for a message.
     pub(in crate::verbs) fn kind(&self) -> &'static str {
         match &self.value {

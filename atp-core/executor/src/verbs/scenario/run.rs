@@ -30,7 +30,7 @@ use super::report::{
 };
 use super::screen::{ScreenAssertion, read_image};
 use super::step::{Action, Step};
-use super::template::{Values, fill, fill_path, no_value};
+use super::template::{Values, fill, fill_path};
 use crate::verbs::completion::Completion;
 use crate::verbs::facts::is_reached;
 use crate::verbs::job::Job;
@@ -209,19 +209,19 @@ impl<'a> StepRunner<'a> {
     async fn step(&mut self, step: &Step) -> StepReport {
         let started = Instant::now();
         let bound = step.bind(&mut self.values, &mut self.own);
-        let is_skipped = match &step.action {
-            Action::Assert(assertion) if self.is_last_skipped && assertion.looks_back() => true,
-            _ => !step.when.iter().all(|when| when.holds(&self.values)),
+        let holds = match &step.action {
+            Action::Assert(assertion) if self.is_last_skipped && assertion.looks_back() => Ok(false),
+            _ => step.when.iter().try_fold(true, |holds, when| Ok(holds && when.holds(&self.values)?)),
         };
-        let report = match bound {
-            _ if is_skipped => {
+        let report = match (holds, bound) {
+            (Ok(false), _) => {
                 self.is_last_skipped |= !matches!(step.action, Action::Assert(_));
                 skipped(step)
             }
-            Ok(()) => self.carry_out(step, started).await,
-            Err(name) => report_of(step, unfit(no_value(&name)), 0, started),
+            (Ok(true), Ok(())) => self.carry_out(step, started).await,
+            (Err(reason), _) | (_, Err(reason)) => report_of(step, unfit(reason), 0, started),
         };
-        for (name, _) in &step.bindings {
+        for (name, _) in step.bindings.iter() {
             self.values.remove(name);
             self.own.remove(name);
         }

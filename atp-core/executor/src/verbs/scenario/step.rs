@@ -1,5 +1,6 @@
 //! One step of a scenario, and the table of what a step can do.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use atp_api::LifecycleSpec;
@@ -12,7 +13,7 @@ use super::include;
 use super::node::Node;
 use super::places::FilePlaces;
 use super::read::{Names, Result};
-use super::template::{Template, Values, fill_path};
+use super::template::{Template, Values, fill, fill_path};
 use crate::verbs::exec::{self, ExecTemplate};
 use crate::verbs::facts::VerbFacts;
 use crate::verbs::transfer::{self, CopyStep};
@@ -33,8 +34,8 @@ pub struct Step {
     pub timeout: Option<Duration>,
     /// The variable that keeps what it yields.
     pub capture: Option<String>,
-    /// The conditions without which it is skipped.
-    pub when: Vec<When>,
+    /// The conditions without which it is skipped. Steps of one include share those of the include.
+    pub when: Vec<Arc<When>>,
     /// How it is repeated if it fails.
     pub retry: Option<Retry>,
     /// The variables that only it has: those of `for_each`, and of the includes that it is in. One may refer to those before it.
@@ -45,8 +46,37 @@ pub struct Step {
     pub place: Place,
 }
 
-/// Variables with their values.
-pub(super) type Bindings = Vec<(String, Template)>;
+/// The largest values of the variables that only a step has, together, bytes.
+const LARGEST: usize = 1 << 20;
+
+/// The variables of the `for_each` and `include` that a step is in, which its neighbours share.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Bindings(Option<Arc<Scope>>);
+
+#[derive(Debug, PartialEq)]
+struct Scope {
+    outer: Bindings,
+    variables: Vec<(String, Template)>,
+}
+
+impl Bindings {
+    /// These and others, which may refer to them.
+    pub(super) fn with(&self, variables: Vec<(String, Template)>) -> Self {
+        Bindings(Some(Arc::new(Scope { outer: self.clone(), variables })))
+    }
+
+    /// The variables with their values, the outermost first.
+    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = &(String, Template)> {
+        let mut scopes: Vec<_> = std::iter::successors(self.0.as_deref(), |scope| scope.outer.0.as_deref()).collect();
+        scopes.reverse();
+        scopes.into_iter().flat_map(|scope| &scope.variables)
+    }
+
+    /// The innermost one.
+    pub(super) fn last(&self) -> Option<&(String, Template)> {
+        self.iter().next_back()
+    }
+}
 
 /// What a step does.
 #[derive(Debug, Clone, PartialEq)]
@@ -131,22 +161,27 @@ impl Step {
         self.retry.map_or(attempt, |retry| retry.budget(attempt))
     }
 
-    /// Gives the variables that only it has their values. One that is made of the file's own values is such a value too. The
-    /// error is the name of a variable without a value.
+    /// Gives the variables that only it has their values, as they are now. One that is made of the file's own values is such a
+    /// value too; a variable that a step has captured is not the file's own any more. The error says which has no value, or that
+    /// they are too large.
     pub(super) fn bind(&self, values: &mut Values, own: &mut Values) -> std::result::Result<(), String> {
-        let mut missing = None;
-        for (name, template) in &self.bindings {
-            if let Ok(value) = template.fill(own) {
-                own.insert(name.clone(), value.clone());
-                values.insert(name.clone(), value);
-            } else {
-                match template.fill(values) {
-                    Ok(value) => drop(values.insert(name.clone(), value)),
-                    Err(name) => missing = missing.or(Some(name)),
+        let (mut wrong, mut size) = (None, 0);
+        for (name, template) in self.bindings.iter() {
+            size += template.filled_size(values);
+            if size > LARGEST {
+                return Err(format!("the variables of for_each and include are larger than {} MiB", LARGEST >> 20));
+            }
+            match fill(template, values) {
+                Ok(value) => {
+                    if template.fill(own).is_ok_and(|of_file| of_file == value) {
+                        own.insert(name.clone(), value.clone());
+                    }
+                    values.insert(name.clone(), value);
                 }
+                Err(reason) => wrong = wrong.or(Some(reason)),
             }
         }
-        missing.map_or(Ok(()), Err)
+        wrong.map_or(Ok(()), Err)
     }
 }
 

@@ -1,7 +1,9 @@
 //! Reading the steps of a scenario: each with all that its keys say, those of included files in the place of their `include`, and
 //! those of a `for_each` once for each value.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
+use std::sync::Arc;
 
 use super::control::{Retry, When};
 use super::error::{Place, ScenarioError};
@@ -11,8 +13,15 @@ use super::read::{Keys, Names, Result, duration, expected, list, named, scalar};
 use super::step::{self, Action, Bindings, Step, StepOperation};
 use super::template::Template;
 
-/// The most steps of a scenario, so that files that include others for each of many values do not fill the memory.
+/// The most steps of a scenario, with its includes, those that fail too: files that include others for each of many values take
+/// neither the time nor the memory.
 const MOST_STEPS: usize = 10_000;
+/// The most files that a scenario includes.
+const MOST_FILES: usize = 1_000;
+/// The most problems that are looked for.
+const MOST_PROBLEMS: usize = 200;
+/// The largest text of all of them together, and that of all steps as they are carried out, bytes.
+const LARGEST: usize = 32 << 20;
 /// The most files that include each other, one in the other.
 const DEEPEST: usize = 16;
 
@@ -23,13 +32,20 @@ pub(super) struct StepReader<'a> {
     problems: &'a mut Vec<ScenarioError>,
     /// The texts of the included files.
     included: BTreeMap<String, String>,
+    /// What each file that was looked for is, or why it is none: each is read once.
+    read: HashMap<String, Result<Rc<Node>>>,
     /// The included files that it is in, the innermost last.
     files: Vec<String>,
     /// The variables of the `for_each` and `include` that it is in.
     bindings: Bindings,
     /// The conditions of the includes that it is in.
-    conditions: Vec<When>,
+    conditions: Vec<Arc<When>>,
+    /// The number of steps and includes that were looked at.
     count: usize,
+    /// The size of their texts, bytes.
+    size: usize,
+    /// Whether there are too many, or they are too large: nothing further is looked at.
+    is_full: bool,
 }
 
 impl<'a> StepReader<'a> {
@@ -43,10 +59,13 @@ impl<'a> StepReader<'a> {
             source,
             problems,
             included: BTreeMap::new(),
+            read: HashMap::new(),
             files: Vec::new(),
-            bindings: Vec::new(),
+            bindings: Bindings::default(),
             conditions: Vec::new(),
             count: 0,
+            size: 0,
+            is_full: false,
         }
     }
 
@@ -74,13 +93,32 @@ impl<'a> StepReader<'a> {
             Err(error) => return self.note(error),
         };
         for item in items {
-            if let Err(error) = self.add(item, steps) {
+            let added =
+                self.look_at(item.place, item.size()).and_then(|()| self.add(item, steps));
+            if let Err(error) = added {
                 self.note(error);
             }
-            if self.count >= MOST_STEPS {
+            if self.is_full {
                 return;
             }
         }
+    }
+
+    /// Counts a step or an include of this size, whatever becomes of it.
+    fn look_at(&mut self, place: Place, size: usize) -> Result<()> {
+        self.count += 1;
+        self.size = self.size.saturating_add(size);
+        let message = if self.count > MOST_STEPS {
+            format!("a scenario has at most {MOST_STEPS} steps, with its includes")
+        } else if self.size > LARGEST {
+            format!("the steps of a scenario have at most {} MiB of text", LARGEST >> 20)
+        } else if self.problems.len() >= MOST_PROBLEMS {
+            format!("there are {MOST_PROBLEMS} problems or more: nothing after this was looked at")
+        } else {
+            return Ok(());
+        };
+        self.is_full = true;
+        Err(ScenarioError::at(place, message))
     }
 
     /// Adds what one item of a list stands for.
@@ -94,16 +132,20 @@ impl<'a> StepReader<'a> {
             return self.add_once(node, &keys, is_known, steps);
         };
         self.names.add(&name, place)?;
-        for value in values {
+        let size = node.size() - keys.get("for_each").map_or(0, Node::size);
+        for (number, value) in values.into_iter().enumerate() {
             let problems = self.problems.len();
-            self.bindings.push((name.clone(), value));
-            let added = self.add_once(node, &keys, is_known, steps);
-            self.bindings.pop();
+            let outer = self.bindings.clone();
+            self.bindings = outer.with(vec![(name.clone(), value)]);
+            // The first one is counted already.
+            let looked = if number == 0 { Ok(()) } else { self.look_at(node.place, size) };
+            let added = looked.and_then(|()| self.add_once(node, &keys, is_known, steps));
+            self.bindings = outer;
             if let Err(error) = added {
                 self.note(error);
             }
             // What is wrong with it is so for each value.
-            if self.problems.len() > problems || self.count >= MOST_STEPS {
+            if self.problems.len() > problems || self.is_full {
                 break;
             }
         }
@@ -130,11 +172,7 @@ impl<'a> StepReader<'a> {
         steps: &mut Vec<Step>,
     ) -> Result<()> {
         if let Some(what) = keys.get(include::STEP.name) {
-            return self.include(node, keys, what, steps);
-        }
-        self.count += 1;
-        if self.count >= MOST_STEPS {
-            return Err(ScenarioError::at(node.place, format!("a scenario has at most {MOST_STEPS} steps")));
+            return self.include(keys, what, steps);
         }
         let Some(step) = self.step(node, keys, is_known)? else { return Ok(()) };
         if let Action::Assert(assertion) = &step.action {
@@ -164,7 +202,7 @@ impl<'a> StepReader<'a> {
     }
 
     /// Adds the steps of an included file.
-    fn include(&mut self, node: &Node, keys: &Keys<'_>, what: &Node, steps: &mut Vec<Step>) -> Result<()> {
+    fn include(&mut self, keys: &Keys<'_>, what: &Node, steps: &mut Vec<Step>) -> Result<()> {
         if let Some(other) = keys.other_than(&[include::STEP.name, "when", "for_each"]) {
             let message = "an include goes with when and for_each only";
             return Err(ScenarioError::at(other, message).with_hint("give the other keys to its steps"));
@@ -181,33 +219,63 @@ impl<'a> StepReader<'a> {
         if self.files.len() >= DEEPEST {
             return Err(refused(format!("more than {DEEPEST} files include each other")));
         }
-        let text = match self.included.get(&path) {
-            Some(text) => text.clone(),
-            None => (self.source)(&path)
-                .map_err(|reason| refused(format!("{path} cannot be included: {reason}")))?,
-        };
-        let root = Node::parse(&text);
-        self.included.insert(path.clone(), text);
-        let root = root.map_err(|error| ScenarioError { file: Some(path.clone()), ..error })?;
-        let (bound, conditions) = (self.bindings.len(), self.conditions.len());
+        let root = self.file(&path, include.file.place)?;
+        let (outer, depth) = (self.bindings.clone(), self.conditions.len());
+        let mut bound = Vec::new();
         for (value, name, template) in include.with {
             match self.names.add(name, value.place) {
-                Ok(()) => self.bindings.push((name.to_owned(), template)),
+                Ok(()) => bound.push((name.to_owned(), template)),
                 Err(error) => self.note(error),
             }
         }
-        self.conditions.extend(condition);
+        let names: Vec<_> = bound.iter().map(|(name, _)| name.clone()).collect();
+        self.bindings = outer.with(bound);
+        self.conditions.extend(condition.map(Arc::new));
         self.files.push(path);
         self.add_all(&root, steps);
         self.files.pop();
-        self.conditions.truncate(conditions);
-        for (name, _) in self.bindings.drain(bound..) {
-            self.names.remove(&name);
-        }
-        if self.count >= MOST_STEPS && self.problems.is_empty() {
-            return Err(ScenarioError::at(node.place, format!("a scenario has at most {MOST_STEPS} steps")));
-        }
+        self.conditions.truncate(depth);
+        self.bindings = outer;
+        names.iter().for_each(|name| self.names.remove(name));
         Ok(())
+    }
+
+    /// The content of an included file, which is read once.
+    fn file(&mut self, path: &str, place: Place) -> Result<Rc<Node>> {
+        let known = match self.read.get(path) {
+            Some(known) => known.clone(),
+            None => {
+                let read = self.read_file(path, place);
+                self.read.insert(path.to_owned(), read.clone());
+                read
+            }
+        };
+        // A file that cannot be read is a problem of each include of it.
+        known.map_err(|error| match error.file {
+            None => ScenarioError { place: Some(place), ..error },
+            Some(_) => error,
+        })
+    }
+
+    fn read_file(&mut self, path: &str, place: Place) -> Result<Rc<Node>> {
+        let mut refused = |message: String, is_full: bool| {
+            self.is_full |= is_full;
+            Err(ScenarioError::at(place, message))
+        };
+        if self.read.len() >= MOST_FILES {
+            return refused(format!("a scenario includes at most {MOST_FILES} files"), true);
+        }
+        let text = match (self.source)(path) {
+            Ok(text) => text,
+            Err(reason) => return refused(format!("{path} cannot be included: {reason}"), false),
+        };
+        let size = self.included.values().map(String::len).sum::<usize>() + text.len();
+        if size > LARGEST {
+            return refused(format!("the included files have at most {} MiB", LARGEST >> 20), true);
+        }
+        let root = Node::parse(&text);
+        self.included.insert(path.to_owned(), text);
+        root.map(Rc::new).map_err(|error| ScenarioError { file: Some(path.to_owned()), ..error })
     }
 
     /// The variable that a step sets.
@@ -266,7 +334,7 @@ impl<'a> StepReader<'a> {
             action,
             timeout: keys.get("timeout").map(duration).transpose()?,
             capture,
-            when: self.conditions.iter().cloned().chain(when).collect(),
+            when: self.conditions.iter().cloned().chain(when.map(Arc::new)).collect(),
             retry,
             bindings: self.bindings.clone(),
             exit_is_judged: false,

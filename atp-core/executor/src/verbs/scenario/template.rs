@@ -16,6 +16,30 @@ enum Part {
     Variable(String),
 }
 
+/// The largest text with its values, and of the texts of one step that are alike, bytes. What is captured has at most half of it.
+const LARGEST: usize = 32 << 20;
+
+/// Why a text cannot be filled in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Unfilled {
+    /// The variable has no value.
+    NoValue(String),
+    TooLarge,
+}
+
+impl fmt::Display for Unfilled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unfilled::NoValue(name) => {
+                write!(f, "the variable {name:?} has no value: no step captured it")
+            }
+            Unfilled::TooLarge => {
+                write!(f, "with its variables a text is larger than {} MiB", LARGEST >> 20)
+            }
+        }
+    }
+}
+
 /// The values of variables.
 pub(in crate::verbs) type Values = BTreeMap<String, String>;
 
@@ -73,13 +97,27 @@ impl Template {
         self.parts.iter().map(part).collect()
     }
 
-    /// The text with the values in it. The error is the name of a variable without one.
-    pub(super) fn fill(&self, values: &Values) -> Result<String, String> {
+    /// The size of the text with the values in it, bytes.
+    pub(super) fn filled_size(&self, values: &Values) -> usize {
+        let size = |part: &Part| match part {
+            Part::Text(text) => text.len(),
+            Part::Variable(name) => values.get(name).map_or(0, String::len),
+        };
+        self.parts.iter().map(size).fold(0, usize::saturating_add)
+    }
+
+    /// The text with the values in it.
+    pub(super) fn fill(&self, values: &Values) -> Result<String, Unfilled> {
+        if self.filled_size(values) > LARGEST {
+            return Err(Unfilled::TooLarge);
+        }
         let mut text = String::new();
         for part in &self.parts {
             match part {
                 Part::Text(literal) => text.push_str(literal),
-                Part::Variable(name) => text.push_str(values.get(name).ok_or_else(|| name.clone())?),
+                Part::Variable(name) => {
+                    text.push_str(values.get(name).ok_or_else(|| Unfilled::NoValue(name.clone()))?);
+                }
             }
         }
         Ok(text)
@@ -106,8 +144,15 @@ pub(super) fn is_name(name: &str) -> bool {
 }
 
 /// The texts with values in them.
-pub(in crate::verbs) fn fill_all(templates: &[Template], values: &Values) -> Result<Vec<String>, String> {
-    templates.iter().map(|template| fill(template, values)).collect()
+pub(in crate::verbs) fn fill_all<'a>(
+    templates: impl IntoIterator<Item = &'a Template> + Clone,
+    values: &Values,
+) -> Result<Vec<String>, String> {
+    let sizes = templates.clone().into_iter().map(|template| template.filled_size(values));
+    match sizes.fold(0, usize::saturating_add) > LARGEST {
+        true => Err(Unfilled::TooLarge.to_string()),
+        false => templates.into_iter().map(|template| fill(template, values)).collect(),
+    }
 }
 
 /// A path on this machine. What a guest printed, or a VM's name, can only be a single file name in it, so that it does not
@@ -129,14 +174,9 @@ pub(in crate::verbs) fn fill_path(
     fill(template, values).map(PathBuf::from)
 }
 
-/// The text with values in it. The error says which variable has none.
+/// The text with values in it. The error says what is wrong.
 pub(in crate::verbs) fn fill(template: &Template, values: &Values) -> Result<String, String> {
-    template.fill(values).map_err(|name| no_value(&name))
-}
-
-/// What is said of a variable without a value.
-pub(super) fn no_value(name: &str) -> String {
-    format!("the variable {name:?} has no value: no step captured it")
+    template.fill(values).map_err(|reason| reason.to_string())
 }
 
 #[cfg(test)]
@@ -146,7 +186,7 @@ mod tests {
 
     fn filled(text: &str) -> Result<String, String> {
         let values = [("name", "web"), ("n", "1")].map(|(key, value)| (key.to_owned(), value.to_owned()));
-        Template::parse(text)?.fill(&Values::from(values))
+        fill(&Template::parse(text)?, &Values::from(values))
     }
 
     #[test]
@@ -158,7 +198,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_said() {
-        assert_eq!(filled("${other}").unwrap_err(), "other");
+        assert!(filled("${other}").unwrap_err().contains("\"other\" has no value"));
         assert!(filled("${name").unwrap_err().contains("not closed"));
         assert!(filled("${a b}").unwrap_err().contains("\"a b\""));
         assert!(filled("${}").unwrap_err().contains("not the name"));
