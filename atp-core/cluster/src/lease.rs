@@ -45,7 +45,8 @@ impl HostLease {
         Some(self.epoch)
     }
 
-    /// Gives it back before its end. The controller must have nothing under way on the host.
+    /// Gives it back before its end. What the controller has under way on the host goes on to its own end; it starts nothing
+    /// more.
     pub fn release(&mut self, controller: &str, epoch: i64) {
         if self.controller.as_deref() == Some(controller) && self.epoch == epoch {
             self.controller = None;

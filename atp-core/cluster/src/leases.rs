@@ -17,8 +17,8 @@ struct Held {
     epoch: i64,
     /// When it was asked for: the database granted it later, and so its end comes later there than by this count.
     since: Duration,
-    /// Whether it is to be given back.
-    is_closing: bool,
+    /// Since when it is to be given back.
+    closing: Option<Duration>,
 }
 
 impl Leases {
@@ -32,9 +32,10 @@ impl Leases {
     pub fn granted(&mut self, since: Duration, all: impl IntoIterator<Item = (String, i64)>) {
         let before = std::mem::take(&mut self.held);
         for (host, epoch) in all {
-            let is_closing = before.get(&host).is_some_and(|held| held.epoch == epoch && held.is_closing)
-                || self.given_back.get(&host).is_some_and(|&last| epoch <= last);
-            self.held.insert(host, Held { epoch, since, is_closing });
+            let before = before.get(&host).filter(|held| held.epoch == epoch).and_then(|held| held.closing);
+            let is_given_back = self.given_back.get(&host).is_some_and(|&last| epoch <= last);
+            let closing = before.or(is_given_back.then_some(since));
+            self.held.insert(host, Held { epoch, since, closing });
         }
     }
 
@@ -46,7 +47,7 @@ impl Leases {
     /// The epoch in which targets of the host may be started now; none if its lease is not held, is to be given back, or is
     /// past half of its time.
     pub fn may_start(&self, host: &str, now: Duration) -> Option<i64> {
-        let held = self.held.get(host).filter(|held| !held.is_closing)?;
+        let held = self.held.get(host).filter(|held| held.closing.is_none())?;
         (now < held.since + self.length / 2).then_some(held.epoch)
     }
 
@@ -64,16 +65,20 @@ impl Leases {
 
     /// Starts nothing more on hosts that are not this controller's share, so that they can be given back when nothing is
     /// under way on them. Hosts that are its share again are kept.
-    pub fn close_unless(&mut self, is_share: impl Fn(&str) -> bool) {
+    pub fn close_unless(&mut self, now: Duration, is_share: impl Fn(&str) -> bool) {
         for (host, held) in &mut self.held {
             let is_given_back = self.given_back.get(host).is_some_and(|&last| held.epoch <= last);
-            held.is_closing = is_given_back || !is_share(host);
+            held.closing = (is_given_back || !is_share(host)).then(|| held.closing.unwrap_or(now));
         }
     }
 
-    /// The leases that are to be given back, with their epochs.
-    pub fn closing(&self) -> impl Iterator<Item = (&str, i64)> {
-        self.held.iter().filter(|(_, held)| held.is_closing).map(|(host, held)| (host.as_str(), held.epoch))
+    /// The leases that are to be given back, with their epochs, and whether that is overdue: what is under way there has
+    /// had a lease's time to end, and other targets of the host must not wait for a call that hangs.
+    pub fn closing(&self, now: Duration) -> impl Iterator<Item = (&str, i64, bool)> {
+        self.held.iter().filter_map(move |(host, held)| {
+            let since = held.closing?;
+            Some((host.as_str(), held.epoch, now >= since + self.length))
+        })
     }
 
     /// Notes that the database is asked to take a lease back. It is never used again in this epoch, whatever the database
@@ -125,16 +130,20 @@ mod tests {
     fn an_epoch_that_was_given_back_is_never_used_again() {
         let mut leases = Leases::new(seconds(12));
         leases.granted(seconds(0), held(3));
-        leases.close_unless(|_| false);
+        leases.close_unless(seconds(0), |_| false);
         assert_eq!(leases.may_start("h", seconds(1)), None);
-        leases.close_unless(|_| true);
+        leases.close_unless(seconds(1), |_| true);
         assert_eq!(leases.may_start("h", seconds(1)), Some(3), "it was not asked to take it back yet");
         leases.give_back("h", 3);
         // The request was lost, and the database goes on renewing it.
         leases.granted(seconds(2), held(3));
-        leases.close_unless(|_| true);
+        leases.close_unless(seconds(2), |_| true);
         assert_eq!(leases.may_start("h", seconds(3)), None);
-        assert_eq!(leases.closing().collect::<Vec<_>>(), [("h", 3)]);
+        assert_eq!(leases.closing(seconds(13)).collect::<Vec<_>>(), [("h", 3, false)]);
+        // Renewals do not put that off.
+        leases.granted(seconds(13), held(3));
+        leases.close_unless(seconds(13), |_| true);
+        assert_eq!(leases.closing(seconds(14)).collect::<Vec<_>>(), [("h", 3, true)]);
         leases.granted(seconds(4), held(5));
         assert_eq!(leases.may_start("h", seconds(5)), Some(5));
     }

@@ -57,7 +57,7 @@ pub(crate) fn routes() -> Vec<Route> {
 async fn list(State(service): State<Service>, caller: Caller, mut query: Query) -> Result<Response, Refusal> {
     let owners = query.all("owner");
     query.end()?;
-    let now = millis(service.clock().steady());
+    let now = now(&service).await?;
     let mut all = service.store().reservations(now).await?;
     let hosts = Hosts::of(&service);
     all.retain(|one| {
@@ -92,7 +92,7 @@ async fn reserve(
     }
     let asked = Asked { selection, max_age: service.config().cache_ttl, allow_stale: false };
     let (chosen, settled) = choose(&service, &caller, &asked).await?;
-    let now = millis(service.clock().steady());
+    let now = now(&service).await?;
     let until_ms = end(now, request.time);
     let candidate = |chosen: &Chosen| {
         let id = chosen.id().clone();
@@ -152,7 +152,7 @@ async fn release(
     let selection = if is_all { Selection::all() } else { Selection::of(selectors) };
     let by = (caller.token.role < Role::Admin).then(|| caller.token.name.clone());
     let store = service.store().clone();
-    let now = millis(service.clock().steady());
+    let now = now(&service).await?;
     let mut released = store.reservations_of(&request.owner, by.as_deref(), now).await?;
     let hosts = Hosts::of(&service);
     released.retain(|one| {
@@ -166,6 +166,11 @@ async fn release(
         store.change(Change::Release { vms, owner: request.owner, by }).await?;
     }
     Ok(answer(&released))
+}
+
+/// The time by which reservations end.
+async fn now(service: &Service) -> Result<i64, StoreError> {
+    service.store().now(millis(service.clock().steady())).await
 }
 
 /// The hosts by id; one that is no longer there has its id and nothing else.

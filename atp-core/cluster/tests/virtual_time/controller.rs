@@ -60,6 +60,8 @@ struct Call {
     target: usize,
     claim: Claim,
     ends: Duration,
+    /// Its lease was given back, and it goes on.
+    is_handed_over: bool,
 }
 
 #[derive(Debug)]
@@ -84,6 +86,8 @@ pub(crate) struct Controller {
     is_starting: bool,
     list_at: Duration,
     claims: i64,
+    /// Calls that were handed over.
+    pub(crate) handed_over: u64,
     calls: Vec<Call>,
     /// Started in the database, and nothing sent: they are to wait again.
     unsent: Vec<(usize, Claim)>,
@@ -117,6 +121,7 @@ impl Controller {
             is_starting: false,
             list_at: Duration::ZERO,
             claims: 0,
+            handed_over: 0,
             calls: Vec::new(),
             unsent: Vec::new(),
             outcomes: Vec::new(),
@@ -133,12 +138,12 @@ impl Controller {
     }
 
     pub(crate) fn sent(&mut self, target: usize, claim: Claim, ends: Duration) {
-        self.calls.push(Call { target, claim, ends });
+        self.calls.push(Call { target, claim, ends, is_handed_over: false });
     }
 
-    /// Whether a call of this epoch is under way, of targets for which `is_of` holds.
+    /// Whether a call of this epoch is under way that was not handed over, of targets for which `is_of` holds.
     pub(crate) fn is_working(&self, epoch: i64, is_of: impl Fn(usize) -> bool) -> bool {
-        self.calls.iter().any(|call| call.claim.epoch == epoch && is_of(call.target))
+        self.calls.iter().any(|call| call.claim.epoch == epoch && is_of(call.target) && !call.is_handed_over)
     }
 
     /// Calls that have ended, as target and epoch; their outcomes are to be told.
@@ -150,7 +155,9 @@ impl Controller {
     pub(crate) fn look(&mut self, now: Duration, host_of: impl Fn(usize) -> usize) -> Vec<(usize, i64)> {
         self.leases.overdue(self.clock(now));
         let leases = self.leases.clone();
-        self.end(|call| !leases.holds(&host_name(host_of(call.target)), call.claim.epoch))
+        self.end(|call| {
+            !call.is_handed_over && !leases.holds(&host_name(host_of(call.target)), call.claim.epoch)
+        })
     }
 
     fn end(&mut self, has_ended: impl Fn(&Call) -> bool) -> Vec<(usize, i64)> {
@@ -175,7 +182,7 @@ impl Controller {
                     let shares: Vec<_> = shares.map(|(host, ..)| host_name(*host)).collect();
                     let all = all.into_iter().map(|(host, epoch, _)| (host_name(host), epoch));
                     self.leases.granted(since, all);
-                    self.leases.close_unless(|host| shares.iter().any(|share| share == host));
+                    self.leases.close_unless(clock, |host| shares.iter().any(|share| share == host));
                 }
                 Reply::Started { started } => {
                     self.is_starting = false;
@@ -220,17 +227,24 @@ impl Controller {
         let hosts = self.leases.startable(clock).map(|(host, epoch)| (host.to_owned(), epoch));
         let hosts: Vec<_> = hosts.collect();
         // A host is given back between two starts, so that no start of it is on its way.
-        let free =
-            self.leases.closing().map(|(host, epoch)| (host.to_owned(), epoch)).find(|(host, epoch)| {
+        let free = self.leases.closing(clock).map(|(host, epoch, late)| (host.to_owned(), epoch, late)).find(
+            |(host, epoch, late)| {
                 let is_of_it = |target: usize| host_name(host_of(target)) == *host;
-                !self.is_working(*epoch, is_of_it) && !self.sends.iter().any(|(target, _)| is_of_it(*target))
-            });
+                let is_working = !*late && self.is_working(*epoch, is_of_it);
+                !is_working && !self.sends.iter().any(|(target, _)| is_of_it(*target))
+            },
+        );
         if !self.is_starting {
             self.is_starting = true;
             // What is to wait again is told before anything else is started.
             if !self.unsent.is_empty() {
                 requests.push(Request::PutBack { started: std::mem::take(&mut self.unsent) });
-            } else if let Some((host, epoch)) = free {
+            } else if let Some((host, epoch, _)) = free {
+                for call in &mut self.calls {
+                    call.is_handed_over |=
+                        call.claim.epoch == epoch && host_name(host_of(call.target)) == host;
+                    self.handed_over += u64::from(call.is_handed_over);
+                }
                 self.leases.give_back(&host, epoch);
                 requests.push(Request::Release { host, epoch });
             } else if now >= self.list_at {

@@ -23,8 +23,19 @@ fn every_target_has_one_outcome_and_is_started_at_most_once() {
     }
     // What the seeds are for has happened.
     if seen.worlds >= 1000 {
-        let Seen { worlds: _, taken_over, late, unknown, put_back, sent_late, given_back, aborted } = seen;
-        let least = [taken_over, late, unknown, put_back, sent_late, given_back, aborted].into_iter().min();
+        let Seen {
+            worlds: _,
+            taken_over,
+            late,
+            unknown,
+            put_back,
+            sent_late,
+            given_back,
+            aborted,
+            handed_over,
+        } = seen;
+        let all = [taken_over, late, unknown, put_back, sent_late, given_back, aborted, handed_over];
+        let least = all.into_iter().min();
         assert!(least >= Some(20), "{seen:?}");
     }
 }

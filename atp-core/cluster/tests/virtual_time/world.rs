@@ -7,7 +7,8 @@ use atp_cluster::{Claim, HostLease, TargetState, owner};
 use crate::controller::{Controller, Reply, Request};
 
 pub(crate) const LENGTH: Duration = Duration::from_secs(6);
-const TIMEOUT: Duration = Duration::from_secs(4);
+/// Longer than a lease, so that a call that hangs is handed over.
+const TIMEOUT: Duration = Duration::from_secs(9);
 const SLACK: Duration = Duration::from_secs(1);
 pub(crate) const STEP: Duration = Duration::from_millis(100);
 
@@ -35,6 +36,7 @@ pub(crate) struct Seen {
     pub(crate) sent_late: u64,
     pub(crate) given_back: u64,
     pub(crate) aborted: u64,
+    pub(crate) handed_over: u64,
 }
 
 #[derive(Debug, Default)]
@@ -127,6 +129,7 @@ impl World {
         seen.sent_late += more.sent_late;
         seen.given_back += more.given_back;
         seen.aborted += more.aborted;
+        seen.handed_over += self.controllers.iter().map(|controller| controller.handed_over).sum::<u64>();
     }
 
     fn is_done(&self) -> bool {
@@ -253,7 +256,8 @@ impl World {
         assert!(count <= LIMIT, "seed {seed}: {count} calls in epoch {epoch}");
         self.targets[target].sends += 1;
         assert_eq!(self.targets[target].sends, 1, "seed {seed}: target {target} was sent twice");
-        let takes = Duration::from_millis(self.rng.u64(100..6000)).min(TIMEOUT);
+        let hangs = self.rng.u32(..8) == 0;
+        let takes = if hangs { TIMEOUT } else { Duration::from_millis(self.rng.u64(100..4000)) };
         self.controllers[n].sent(target, claim, self.now + takes);
     }
 
@@ -354,7 +358,8 @@ impl World {
                 if old > 0 {
                     self.seen.taken_over += 1;
                 }
-                // Of the old owner nothing is under way, unless it is stopped or dead: it has aborted that itself.
+                // Of the old owner nothing is under way, unless it is stopped or dead, or has handed it over: it has aborted that
+                // itself.
                 for other in self
                     .controllers
                     .iter()

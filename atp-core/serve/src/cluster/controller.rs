@@ -12,8 +12,12 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::clock;
 use super::journal::Journal;
 use crate::store::{Finished, Shared};
+
+/// The least time after which work that does not go on counts as stuck.
+const STUCK: Duration = Duration::from_secs(12);
 
 /// A controller of a cluster. Cheap to clone; clones are the same.
 #[derive(Debug, Clone)]
@@ -33,6 +37,8 @@ pub(super) struct Inner {
     pub(super) under_way: Mutex<HashMap<(i64, String), UnderWay>>,
     /// Outcomes that the database does not have yet.
     pub(super) finished: Mutex<Vec<Finished>>,
+    /// When the work did its last step, by the clock of leases.
+    pub(super) progress: Mutex<Duration>,
     /// Controllers that live, this one too.
     pub(super) controllers: AtomicUsize,
     pub(super) wake: Notify,
@@ -47,6 +53,8 @@ pub(super) struct UnderWay {
     pub(super) host: String,
     pub(super) claim: Claim,
     pub(super) control: RunControl,
+    /// The lease was given back, and this goes on to its own end.
+    pub(super) is_handed_over: bool,
 }
 
 impl Cluster {
@@ -70,6 +78,7 @@ impl Cluster {
             leases: Mutex::new(Leases::new(length)),
             under_way: Mutex::default(),
             finished: Mutex::new(finished),
+            progress: Mutex::new(clock::now()),
             controllers: AtomicUsize::new(0),
             wake: Notify::new(),
             news: watch::Sender::new(0),
@@ -110,10 +119,24 @@ impl Cluster {
         self.inner.news.send_modify(|count| *count += 1);
     }
 
+    /// Notes that the work goes on: only then are leases renewed.
+    pub(super) fn goes_on(&self) {
+        *self.inner.progress.lock() = clock::now();
+    }
+
+    /// Whether the work did not go on for so long that others had better do it: longer than the server has for an answer.
+    pub(super) fn is_stuck(&self) -> bool {
+        let most = (self.inner.length * 2).max(STUCK);
+        clock::now().saturating_sub(*self.inner.progress.lock()) > most
+    }
+
     pub(super) fn abort_what_is_not_held(&self) {
         let leases = self.inner.leases.lock().clone();
         for work in self.inner.under_way.lock().values() {
-            if !leases.holds(&work.host, work.claim.epoch) && !work.control.abort.is_cancelled() {
+            if !work.is_handed_over
+                && !leases.holds(&work.host, work.claim.epoch)
+                && !work.control.abort.is_cancelled()
+            {
                 tracing::warn!(
                     host = work.host,
                     "the lease of a host nears its end, or is lost: its work is aborted"

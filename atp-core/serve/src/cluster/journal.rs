@@ -1,7 +1,7 @@
 //! Outcomes that the database could not be told: a file that outlasts the process.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use crate::store::Finished;
 
 /// The longest line that is read.
-const LINE: usize = 64 << 20;
+const LINE: u64 = 64 << 20;
 
 /// The file.
 #[derive(Debug)]
@@ -19,21 +19,24 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    /// Opens the file, or makes it. Returns the outcomes that are in it. A last line that is not whole was never recorded.
+    /// Opens the file, or makes it. Returns the outcomes that are in it. A last line that is not whole was never recorded, and is
+    /// removed.
     pub(super) fn open(path: &Path) -> io::Result<(Self, Vec<Finished>)> {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder)?;
         }
         let file = OpenOptions::new().create(true).read(true).append(true).mode(0o600).open(path)?;
         let mut outcomes = Vec::new();
-        for line in BufReader::new(&file).split(b'\n') {
-            let line = line?;
-            if line.len() <= LINE
-                && let Ok(outcome) = serde_json::from_slice(&line)
-            {
-                outcomes.push(outcome);
+        let (mut reader, mut line, mut whole) = (BufReader::new(&file), Vec::new(), 0);
+        while reader.by_ref().take(LINE).read_until(b'\n', &mut line)? > 0 {
+            if line.ends_with(b"\n") {
+                outcomes.extend(serde_json::from_slice::<Finished>(&line).ok());
+                whole = reader.stream_position()?;
             }
+            line.clear();
         }
+        // What is written next must not become part of a line that is not whole.
+        file.set_len(whole)?;
         Ok((Journal { file: Mutex::new(file) }, outcomes))
     }
 
@@ -45,8 +48,13 @@ impl Journal {
             text.push('\n');
         }
         let mut file = self.file.lock();
-        file.write_all(text.as_bytes())?;
-        file.sync_data()
+        let before = file.metadata()?.len();
+        let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_data());
+        if written.is_err() {
+            // A part of a line would spoil the next one.
+            file.set_len(before)?;
+        }
+        written
     }
 
     /// Forgets all of them: the database has them.

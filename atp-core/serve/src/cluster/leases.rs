@@ -22,7 +22,26 @@ pub(super) async fn keep(cluster: Cluster, service: Service) {
     let length = i64::try_from(inner.length.as_millis()).unwrap_or(i64::MAX);
     let mut has_failed = false;
     let mut before = None;
+    let mut was_stuck = false;
     while !inner.ended.is_cancelled() {
+        let is_stuck = cluster.is_stuck();
+        if is_stuck != was_stuck {
+            match is_stuck {
+                true => {
+                    tracing::error!("leases are not renewed: no work on runs is done, and others may do it")
+                }
+                false => tracing::info!("work on runs is done again"),
+            }
+            was_stuck = is_stuck;
+        }
+        if is_stuck {
+            cluster.abort_what_is_not_held();
+            tokio::select! {
+                () = sleep(inner.length / RENEWALS) => {}
+                () = inner.ended.cancelled() => {}
+            }
+            continue;
+        }
         let mut hosts: Vec<_> = service.manager().hosts().into_iter().map(|host| host.id).collect();
         if service.stopping().is_cancelled() {
             hosts.clear();
@@ -43,7 +62,7 @@ pub(super) async fn keep(cluster: Cluster, service: Service) {
                 inner.controllers.store(granted.controllers, Ordering::Relaxed);
                 let mut leases = inner.leases.lock();
                 leases.granted(asked, granted.leases);
-                leases.close_unless(|host| granted.share.contains(host));
+                leases.close_unless(clock::now(), |host| granted.share.contains(host));
             }
             Err(error) => {
                 if !has_failed {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use atp_api::{Policy, RunEvent};
-use atp_executor::{Operation, Placements, Plan, RunControl};
+use atp_cluster::Claim;
+use atp_executor::{Operation, Placements, Plan, RecordedTarget, RunControl};
 use atp_transport::HostId;
 use uuid::Uuid;
 
@@ -32,7 +33,22 @@ pub(super) fn carry_out(
 ) {
     let StartedTarget { run: id, key, claim, target, run_left } = started;
     let control = RunControl::default();
-    let work = UnderWay { host: target.host.to_string(), claim: claim.clone(), control: control.clone() };
+    let work = UnderWay {
+        host: target.host.to_string(),
+        claim: claim.clone(),
+        control: control.clone(),
+        is_handed_over: false,
+    };
+    // Without an outcome from the run it is not known what was sent.
+    let unknown = RecordedTarget {
+        host: target.host.clone(),
+        vm: target.vm().map(str::to_owned),
+        uuid: target.uuid(),
+        is_from_begin: true,
+        was_started: true,
+        outcome: None,
+    };
+    let op = run.operation.name();
     cluster.inner.under_way.lock().insert((id, key.clone()), work);
     let policy = Policy {
         parallel: 1,
@@ -58,16 +74,15 @@ pub(super) fn carry_out(
     let mut events = service.executor().run(plan, &control);
     let cluster = cluster.clone();
     tokio::spawn(async move {
+        let mut outcome = None;
         while let Some(event) = events.next().await {
-            let RunEvent::Finished(outcome) = event else { continue };
-            let finished = Finished {
-                run: id,
-                key: key.clone(),
-                controller: claim.controller.clone(),
-                epoch: claim.epoch,
-                number: claim.number,
-                outcome: *outcome,
-            };
+            if let RunEvent::Finished(finished) = event {
+                outcome = Some(*finished);
+            }
+        }
+        if let Some(outcome) = outcome.or_else(|| unknown.unknown(op)) {
+            let Claim { controller, epoch, number } = claim;
+            let finished = Finished { run: id, key: key.clone(), controller, epoch, number, outcome };
             // In this order: it is known as under way until it is known as finished.
             cluster.inner.finished.lock().push(finished);
         }

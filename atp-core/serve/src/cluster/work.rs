@@ -36,7 +36,18 @@ struct Worker {
     number: i64,
     compare_at: Instant,
     /// The outcomes that are in the journal.
-    recorded: HashSet<(i64, String, i64)>,
+    recorded: HashSet<Mark>,
+    /// Runs that could not be worked on when that was tried last.
+    failing: HashSet<i64>,
+    /// Runs that this controller is to plan and of which it knows nothing, as the last look has found.
+    unplanned: HashSet<i64>,
+}
+
+/// An outcome: its run, its target, and the number of the claim.
+type Mark = (i64, String, i64);
+
+fn mark(outcome: &Finished) -> Mark {
+    (outcome.run, outcome.key.clone(), outcome.number)
 }
 
 /// Works until the service ends, and then until all that was started has its outcome.
@@ -44,8 +55,18 @@ pub(super) async fn work(cluster: Cluster, service: Service) {
     let link = cluster.inner.store.link();
     let (runs, unsent) = (HashMap::new(), Vec::new());
     let compare_at = Instant::now();
-    let recorded = HashSet::new();
-    let mut worker = Worker { cluster, service, link, runs, unsent, number: 0, compare_at, recorded };
+    let mut worker = Worker {
+        cluster,
+        service,
+        link,
+        runs,
+        unsent,
+        number: 0,
+        compare_at,
+        recorded: HashSet::new(),
+        failing: HashSet::new(),
+        unplanned: HashSet::new(),
+    };
     let mut has_failed = false;
     loop {
         match worker.turn().await {
@@ -58,10 +79,7 @@ pub(super) async fn work(cluster: Cluster, service: Service) {
             Err(error) => {
                 if !has_failed {
                     let error = &error as &dyn std::error::Error;
-                    tracing::error!(
-                        error,
-                        "no targets are started and no outcomes told: the database does not answer"
-                    );
+                    tracing::error!(error, "the database fails: what it refuses is tried again");
                 }
                 has_failed = true;
                 // What was asked for just now may have been done all the same.
@@ -83,7 +101,11 @@ impl Worker {
     /// Does what there is to do. Returns whether all is done, and the service ends.
     async fn turn(&mut self) -> Result<bool, StoreError> {
         let is_stopping = self.service.stopping().is_cancelled();
-        self.tell().await?;
+        let told = self.tell().await;
+        let mut failed = told.err();
+        if let Some(error) = failed.take_if(|error| !error.is_of_statement()) {
+            return Err(error);
+        }
         if !self.unsent.is_empty() {
             self.link.put_back(&self.unsent).await?;
             self.unsent.clear();
@@ -94,9 +116,27 @@ impl Worker {
         }
         self.give_back(is_stopping).await?;
         let runs = self.link.under_way().await?;
+        self.cluster.goes_on();
         self.runs.retain(|run, _| runs.contains(run));
+        self.failing.retain(|run| runs.iter().any(|(of, _)| of == run));
         for run in runs {
-            while self.look(run, is_stopping).await? {}
+            // One that cannot be worked on now must not keep those after it waiting.
+            match self.look_on(run, is_stopping).await {
+                Ok(()) => {
+                    self.failing.remove(&run.0);
+                }
+                Err(error) if error.is_of_statement() => {
+                    if self.failing.insert(run.0) {
+                        let error = &error as &dyn std::error::Error;
+                        tracing::warn!(run = run.0, error, "a run waits, and is tried again");
+                    }
+                    failed.get_or_insert(error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        if let Some(error) = failed {
+            return Err(error);
         }
         let inner = &self.cluster.inner;
         let is_idle = inner.under_way.lock().is_empty() && inner.finished.lock().is_empty();
@@ -105,20 +145,24 @@ impl Worker {
 
     /// Tells the database the outcomes that there are.
     async fn tell(&mut self) -> Result<(), StoreError> {
-        loop {
-            let outcomes: Vec<_> = self.cluster.inner.finished.lock().iter().take(BATCH).cloned().collect();
-            if outcomes.is_empty() {
+        let mut by_run: BTreeMap<i64, Vec<Finished>> = BTreeMap::new();
+        for outcome in self.cluster.inner.finished.lock().iter() {
+            by_run.entry(outcome.run).or_default().push(outcome.clone());
+        }
+        let mut failed = None;
+        for (run, outcomes) in by_run {
+            for some in outcomes.chunks(BATCH) {
+                let Err(error) = self.tell_some(run, some).await else { continue };
+                if !error.is_of_statement() {
+                    return Err(error);
+                }
+                // Others wait for this run as well, or what it is told is refused: outcomes of other runs can be told.
+                failed = Some(error);
                 break;
             }
-            let count = outcomes.len();
-            let mut by_run: BTreeMap<i64, Vec<Finished>> = BTreeMap::new();
-            for outcome in outcomes {
-                by_run.entry(outcome.run).or_default().push(outcome);
-            }
-            for (run, outcomes) in by_run {
-                self.link.finish(run, &outcomes).await?;
-            }
-            self.cluster.inner.finished.lock().drain(..count);
+        }
+        if let Some(error) = failed {
+            return Err(error);
         }
         if self.cluster.inner.journal.clear().is_ok() {
             self.recorded.clear();
@@ -126,20 +170,48 @@ impl Worker {
         Ok(())
     }
 
+    /// Tells outcomes of a run. One that the database refuses must not take the others with it.
+    async fn tell_some(&mut self, run: i64, outcomes: &[Finished]) -> Result<(), StoreError> {
+        let mut failed = None;
+        match self.link.finish(run, outcomes).await {
+            Ok(()) => self.told(outcomes),
+            Err(error) if error.is_of_statement() && !error.is_busy() && outcomes.len() > 1 => {
+                for outcome in outcomes.chunks(1) {
+                    match self.link.finish(run, outcome).await {
+                        Ok(()) => self.told(outcome),
+                        Err(error) if error.is_of_statement() => failed = Some(error),
+                        Err(error) => return Err(error),
+                    }
+                }
+            }
+            Err(error) => failed = Some(error),
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    fn told(&self, outcomes: &[Finished]) {
+        let told: HashSet<_> = outcomes.iter().map(mark).collect();
+        self.cluster.inner.finished.lock().retain(|outcome| !told.contains(&mark(outcome)));
+        self.cluster.goes_on();
+    }
+
     /// Writes down the outcomes that the database cannot be told now.
     async fn write_down(&mut self) {
-        let mark = |outcome: &Finished| (outcome.run, outcome.key.clone(), outcome.number);
         let outcomes = self.cluster.inner.finished.lock().clone();
         let new: Vec<_> =
             outcomes.into_iter().filter(|outcome| !self.recorded.contains(&mark(outcome))).collect();
         if new.is_empty() {
             return;
         }
-        self.recorded.extend(new.iter().map(mark));
+        let marks: Vec<_> = new.iter().map(mark).collect();
         let cluster = self.cluster.clone();
-        let written = tokio::task::spawn_blocking(move || cluster.inner.journal.record(&new)).await;
-        if let Ok(Err(error)) = written {
-            tracing::error!(%error, "outcomes are kept in memory only: the journal cannot be written");
+        match tokio::task::spawn_blocking(move || cluster.inner.journal.record(&new)).await {
+            Ok(Ok(())) => self.recorded.extend(marks),
+            Ok(Err(error)) => {
+                tracing::error!(%error, "outcomes are kept in memory only: the journal cannot be written");
+            }
+            // The runtime ends.
+            Err(_) => {}
         }
     }
 
@@ -164,14 +236,25 @@ impl Worker {
             self.link.put_back(&self.unsent).await?;
             self.unsent.clear();
         }
+        // A planning that ended without a trace, or whose run this controller does not know, as an answer was lost. One that was
+        // answered just now is not known for a moment, and so it takes two looks.
+        let planned = self.link.planned_by(self.cluster.id()).await?;
+        let of_nobody: HashSet<_> =
+            planned.into_iter().filter(|run| !self.service.runs().is_active(*run)).collect();
+        for run in of_nobody.intersection(&self.unplanned) {
+            tracing::warn!(run, "a run whose planning was lost is forgotten");
+            self.link.forget_planned(self.cluster.id(), *run).await?;
+        }
+        self.unplanned = of_nobody;
         Ok(())
     }
 
-    /// Gives back the leases of hosts that belong to another controller and on which nothing is under way.
+    /// Gives back the leases of hosts that belong to another controller and on which nothing is under way, or something that does
+    /// not end: that goes on here, and the next owner does not wait for it.
     async fn give_back(&mut self, is_stopping: bool) -> Result<(), StoreError> {
         let inner = &self.cluster.inner;
         if is_stopping {
-            inner.leases.lock().close_unless(|_| false);
+            inner.leases.lock().close_unless(clock::now(), |_| false);
         }
         let busy: HashSet<_> = inner.under_way.lock().values().map(|work| work.host.clone()).collect();
         let mut free: Vec<(String, i64)> = Vec::new();
@@ -179,10 +262,15 @@ impl Worker {
             let mut leases = inner.leases.lock();
             free.extend(
                 leases
-                    .closing()
-                    .filter(|(host, _)| !busy.contains(*host))
-                    .map(|(host, epoch)| (host.to_owned(), epoch)),
+                    .closing(clock::now())
+                    .filter(|(host, _, is_overdue)| *is_overdue || !busy.contains(*host))
+                    .map(|(host, epoch, _)| (host.to_owned(), epoch)),
             );
+            // Before it is not held any more: what is not held is aborted.
+            for work in inner.under_way.lock().values_mut() {
+                work.is_handed_over |=
+                    free.iter().any(|(host, epoch)| (host, *epoch) == (&work.host, work.claim.epoch));
+            }
             for (host, epoch) in &free {
                 leases.give_back(host, *epoch);
             }
@@ -190,6 +278,15 @@ impl Worker {
         if !free.is_empty() {
             self.link.give_back(&inner.id, &free).await?;
         }
+        Ok(())
+    }
+
+    /// Looks at a run until there is nothing more to do at once.
+    async fn look_on(&mut self, run: (i64, i64), is_stopping: bool) -> Result<(), StoreError> {
+        while self.look(run, is_stopping).await? {
+            self.cluster.goes_on();
+        }
+        self.cluster.goes_on();
         Ok(())
     }
 

@@ -52,6 +52,11 @@ impl Runs {
         self.active.lock().get(&run).cloned()
     }
 
+    /// Whether a run is planned or under way here.
+    pub(crate) fn is_active(&self, run: i64) -> bool {
+        self.active.lock().contains_key(&run)
+    }
+
     /// Makes a run active; none if it is active already.
     pub(super) fn activate(&self, run: i64, last: i64) -> Option<Arc<Active>> {
         let mut all = self.active.lock();
@@ -108,7 +113,13 @@ impl Runs {
 /// Forgets the runs that are too old, and those that are too many.
 async fn forget(store: &Store, config: &ServeConfig, clock: &Clock) {
     let ttl = i64::try_from(config.run_ttl.as_millis()).unwrap_or(i64::MAX);
-    let since = millis(clock.steady()).saturating_sub(ttl);
+    let since = match store.now(millis(clock.steady())).await {
+        Ok(now) => now.saturating_sub(ttl),
+        Err(error) => {
+            tracing::warn!(error = &error as &dyn std::error::Error, "old runs are not forgotten");
+            return;
+        }
+    };
     let change = Change::Retain { since, most: i64::from(config.max_runs) };
     loop {
         match store.change(change.clone()).await {

@@ -105,7 +105,7 @@ pub(crate) struct Ending {
 }
 
 /// Makes a change, within the transaction of its batch. One that is refused has changed nothing. `now` is its time, in
-/// milliseconds since 1970.
+/// milliseconds since 1970: of a server its own.
 pub(super) async fn apply(db: &mut Db, change: &Change, now: i64) -> Result<i64, Unmade> {
     match change {
         Change::New(new) => new_run(db, new, now).await,
@@ -236,6 +236,8 @@ async fn begin_shared(
     now: i64,
 ) -> Result<(), Error> {
     let Share { run: shared, left_ms, domains, batch, events, statistics } = share;
+    // Failures of before a resume were counted then.
+    db.execute("UPDATE targets SET failed = FALSE WHERE run = $1 AND failed", values![run]).await?;
     for (n, (target, domain)) in targets.iter().zip(domains).enumerate() {
         let statement =
             "UPDATE targets SET domain = $3, batch = $4, failed = FALSE, owner = NULL, epoch = NULL,

@@ -15,7 +15,6 @@ use uuid::Uuid;
 
 use super::StoreError;
 use super::link::Link;
-use super::patience::in_time;
 use super::read::recorded;
 use super::sql::{Db, DbRow, values};
 
@@ -88,12 +87,12 @@ impl Link {
     /// The runs under way, each with when it was begun, or resumed last.
     pub(crate) async fn under_way(&mut self) -> Result<Vec<(i64, i64)>, StoreError> {
         let mut db = self.begin().await?;
-        let made = in_time(async {
+        let made = async {
             let statement =
                 "SELECT id, begun FROM runs WHERE state = 'running' AND shared IS NOT NULL ORDER BY id";
             let rows = db.rows(statement, values![]).await?;
             rows.iter().map(|row| Ok((row.int("id")?, row.int("begun")?))).collect()
-        });
+        };
         let made = made.await;
         self.end(db, made).await
     }
@@ -101,7 +100,7 @@ impl Link {
     /// What is needed to work on a run; none if it has ended.
     pub(crate) async fn shared(&mut self, run: i64) -> Result<Option<SharedRun>, StoreError> {
         let mut db = self.begin().await?;
-        let made = in_time(shared(&mut db, run)).await;
+        let made = shared(&mut db, run).await;
         self.end(db, made).await
     }
 
@@ -109,14 +108,14 @@ impl Link {
     /// starts targets.
     pub(crate) async fn look(&mut self, run: i64, look: &Look<'_>) -> Result<Looked, StoreError> {
         let mut db = self.begin().await?;
-        let made = in_time(self::look(&mut db, run, look)).await;
+        let made = self::look(&mut db, run, look).await;
         self.end(db, made).await
     }
 
     /// Records outcomes, all of one run. Those of targets that have one already are passed over.
     pub(crate) async fn finish(&mut self, run: i64, outcomes: &[Finished]) -> Result<(), StoreError> {
         let mut db = self.begin().await?;
-        let made = in_time(finish(&mut db, run, outcomes)).await;
+        let made = finish(&mut db, run, outcomes).await;
         self.end(db, made).await
     }
 
@@ -126,7 +125,7 @@ impl Link {
         controller: &str,
     ) -> Result<Vec<(i64, String, Claim)>, StoreError> {
         let mut db = self.begin().await?;
-        let made = in_time(async {
+        let made = async {
             let statement =
                 "SELECT run, key, epoch, claim FROM targets WHERE owner = $1 AND state = 'started'";
             let rows = db.rows(statement, values![controller]).await?;
@@ -139,22 +138,39 @@ impl Link {
                 Ok((row.int("run")?, row.text("key")?, claim))
             });
             read.collect()
-        });
+        };
         let made = made.await;
         self.end(db, made).await
+    }
+
+    /// The runs that this controller is to plan, as the database knows.
+    pub(crate) async fn planned_by(&mut self, controller: &str) -> Result<Vec<i64>, StoreError> {
+        let mut db = self.begin().await?;
+        let statement = "SELECT id FROM runs WHERE state = 'planning' AND planner = $1";
+        let rows = db.rows(statement, values![controller]).await;
+        let made = rows.and_then(|rows| rows.iter().map(|row| row.int("id")).collect());
+        self.end(db, made).await
+    }
+
+    /// Forgets a run that this controller was to plan.
+    pub(crate) async fn forget_planned(&mut self, controller: &str, run: i64) -> Result<(), StoreError> {
+        let mut db = self.begin().await?;
+        let statement = "DELETE FROM runs WHERE id = $1 AND state = 'planning' AND planner = $2";
+        let made = db.execute(statement, values![run, controller]).await;
+        self.end(db, made).await.map(drop)
     }
 
     /// Lets targets wait again for which nothing was sent.
     pub(crate) async fn put_back(&mut self, started: &[(i64, String, Claim)]) -> Result<(), StoreError> {
         let mut db = self.begin().await?;
-        let made = in_time(async {
+        let made = async {
             for (run, key, Claim { controller, epoch, number }) in started {
                 let statement = "UPDATE targets SET state = 'waiting', owner = NULL, epoch = NULL, claim = NULL, due = NULL
                     WHERE run = $1 AND key = $2 AND state = 'started' AND owner = $3 AND epoch = $4 AND claim = $5";
                 db.execute(statement, values![*run, key, controller, *epoch, *number]).await?;
             }
             db.execute("SELECT pg_notify('atp', 'run')", values![]).await
-        });
+        };
         let made = made.await;
         self.end(db, made).await.map(drop)
     }
@@ -368,28 +384,41 @@ async fn start(db: &mut Db, locked: &mut Locked, look: &Look<'_>) -> Result<Vec<
     }
     let per_host =
         locked.policy.per_host.map_or(parallel, |most| i64::try_from(most.max(1)).unwrap_or(i64::MAX));
-    let statement = "WITH mine AS (
-            SELECT m.key AS host, l.epoch,
-                (SELECT count(*) FROM targets AS s
-                    WHERE s.run = $1 AND s.state = 'started' AND s.host = m.key AND s.epoch = l.epoch) AS busy
-            FROM json_each_text(CAST($2 AS JSON)) AS m
-            JOIN host_lease AS l ON l.daemon = m.key AND l.epoch = CAST(m.value AS BIGINT)
-            WHERE l.controller = $3 AND l.expires > atp_now()
-        ), open AS (
+    let statement = "WITH open AS (
             SELECT min(batch) AS batch FROM targets WHERE run = $1 AND state IN ('waiting', 'started')
+        ), hosts AS (
+            SELECT l.daemon AS host, l.controller, l.epoch,
+                count(*) FILTER (WHERE t.state = 'started' AND t.epoch = l.epoch) AS busy,
+                count(*) FILTER (WHERE t.state = 'waiting') AS waiting
+            FROM targets AS t JOIN open ON open.batch = t.batch JOIN host_lease AS l ON l.daemon = t.host
+            WHERE t.run = $1 AND t.state IN ('waiting', 'started')
+                AND l.controller IS NOT NULL AND l.expires > (SELECT atp_now())
+            GROUP BY l.daemon
+        ), mine AS (
+            SELECT hosts.host, hosts.epoch, hosts.busy
+            FROM json_each_text(CAST($2 AS JSON)) AS m
+            JOIN hosts ON hosts.host = m.key AND hosts.epoch = CAST(m.value AS BIGINT)
+            WHERE hosts.controller = $3
+        ), share AS (
+            -- Of the places, those in proportion to what could be under way on a controller's hosts.
+            SELECT coalesce(sum(busy) FILTER (WHERE controller = $3), 0) AS busy,
+                ceil($8 * coalesce(sum(least(busy + waiting, $4)) FILTER (WHERE controller = $3), 0)
+                    / greatest(sum(least(busy + waiting, $4)), 1)) AS most
+            FROM hosts
         ), next AS (
             SELECT t.key, t.n, mine.epoch,
                 mine.busy + row_number() OVER (PARTITION BY t.host ORDER BY t.n) AS place
             FROM targets AS t JOIN mine ON mine.host = t.host JOIN open ON open.batch = t.batch
             WHERE t.run = $1 AND t.state = 'waiting'
         ), chosen AS (
-            SELECT key, epoch FROM next WHERE place <= $4 ORDER BY place, n LIMIT $5
+            SELECT key, epoch FROM next WHERE place <= $4 ORDER BY place, n
+            LIMIT (SELECT CAST(greatest(least($5, most - busy), 0) AS BIGINT) FROM share)
         )
         UPDATE targets SET state = 'started', owner = $3, epoch = chosen.epoch, claim = $6, due = atp_now() + $7
         FROM chosen WHERE targets.run = $1 AND targets.key = chosen.key AND targets.state = 'waiting'
         RETURNING targets.key, targets.host, targets.domain, targets.epoch";
     let due = locked.shared.target_ms;
-    let parameters = values![run, startable, controller, per_host, free, number, due];
+    let parameters = values![run, startable, controller, per_host, free, number, due, parallel];
     let rows = db.rows(statement, parameters).await?;
     let left = locked.deadline.map(|deadline| u64::try_from(deadline - locked.now).unwrap_or_default());
     let mut started = Vec::new();

@@ -7,7 +7,6 @@ use sqlx::Error;
 
 use super::StoreError;
 use super::link::Link;
-use super::patience::in_time;
 use super::sql::{Db, values};
 
 /// How long a controller that is gone is remembered, milliseconds.
@@ -34,7 +33,7 @@ impl Link {
         length: i64,
     ) -> Result<Granted, StoreError> {
         let mut db = self.begin().await?;
-        let made = in_time(renew(&mut db, controller, hosts, length)).await;
+        let made = renew(&mut db, controller, hosts, length).await;
         self.end(db, made).await
     }
 
@@ -45,14 +44,14 @@ impl Link {
         leases: &[(String, i64)],
     ) -> Result<(), StoreError> {
         let mut db = self.begin().await?;
-        let made = in_time(async {
+        let made = async {
             for (host, epoch) in leases {
                 let statement = "UPDATE host_lease SET controller = NULL
                     WHERE daemon = $1 AND controller = $2 AND epoch = $3";
                 db.execute(statement, values![host, controller, *epoch]).await?;
             }
             db.execute("SELECT pg_notify('atp', 'lease')", values![]).await
-        });
+        };
         let made = made.await;
         self.end(db, made).await.map(drop)
     }
@@ -60,7 +59,7 @@ impl Link {
     /// Tells that a controller ends.
     pub(crate) async fn leave(&mut self, controller: &str) -> Result<(), StoreError> {
         let mut db = self.begin().await?;
-        let made = in_time(db.execute("DELETE FROM controllers WHERE id = $1", values![controller])).await;
+        let made = db.execute("DELETE FROM controllers WHERE id = $1", values![controller]).await;
         self.end(db, made).await.map(drop)
     }
 }
@@ -75,10 +74,12 @@ async fn renew(db: &mut Db, controller: &str, hosts: &[String], length: i64) -> 
     db.execute(statement, values![REMEMBERED]).await?;
     // Nothing comes of a planning whose controller is gone; its client may send the request again.
     // One that is being begun is locked, and is not waited for: leases would end meanwhile.
+    // After the database was away each controller has a lease's time to tell that it lives.
     let statement = "DELETE FROM runs WHERE id IN (
-        SELECT id FROM runs WHERE state = 'planning'
-        AND planner NOT IN (SELECT id FROM controllers WHERE expires > atp_now()) FOR UPDATE SKIP LOCKED)";
-    db.execute(statement, values![]).await?;
+        SELECT id FROM runs WHERE state = 'planning' AND planner IS NOT NULL AND NOT EXISTS (
+            SELECT 1 FROM controllers AS c WHERE c.id = planner AND c.expires > atp_now() - $1
+        ) FOR UPDATE SKIP LOCKED)";
+    db.execute(statement, values![length]).await?;
     let statement = "SELECT id, hosts FROM controllers WHERE expires > atp_now() ORDER BY id";
     let mut controllers = Vec::new();
     for row in db.rows(statement, values![]).await? {

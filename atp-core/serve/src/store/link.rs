@@ -2,9 +2,8 @@
 
 use sqlx::Error;
 
-use super::patience::in_time;
 use super::session::Session;
-use super::sql::Db;
+use super::sql::{Db, is_of_statement};
 use super::{StoreError, failed};
 
 /// A connection, which is made again after it broke.
@@ -25,23 +24,32 @@ impl Link {
             Some(db) => db,
             None => self.session.reconnect().await?,
         };
-        let begun = in_time(async {
+        let begun = async {
             db.begin().await?;
             self.session.is_present(&mut db).await
-        });
+        };
         match begun.await {
-            Ok(true) => Ok(db),
-            Ok(false) => Err(StoreError::TakenOver { name: self.session.name().to_owned() }),
+            Ok(Some(_)) => Ok(db),
+            Ok(None) => Err(StoreError::TakenOver { name: self.session.name().to_owned() }),
             Err(source) => Err(failed(self.session.name(), source)),
         }
     }
 
-    /// Commits a transaction whose statements were made. If it fails, the connection is closed, and with it the transaction;
-    /// where it broke just now, all of it may have been made.
+    /// Commits a transaction whose statements were made, or rolls it back. If the commit fails, all of it may have been made.
+    /// So what a link changes is guarded and made again, or read back: see `compare` of the worker.
     pub(super) async fn end<T>(&mut self, mut db: Db, made: Result<T, Error>) -> Result<T, StoreError> {
         let failed = |source| failed(self.session.name(), source);
-        let made = made.map_err(failed)?;
-        in_time(db.raw("COMMIT")).await.map_err(failed)?;
+        let made = match made {
+            Ok(made) => made,
+            Err(source) => {
+                // Otherwise the connection is closed, and with it the transaction.
+                if is_of_statement(&source) && db.raw("ROLLBACK").await.is_ok() {
+                    self.connected = Some(db);
+                }
+                return Err(failed(source));
+            }
+        };
+        db.raw("COMMIT").await.map_err(failed)?;
         self.connected = Some(db);
         Ok(made)
     }

@@ -139,6 +139,20 @@ pub enum StoreError {
     Closed,
 }
 
+impl StoreError {
+    /// Whether the database refused a statement, and goes on: what has to do with other rows can be done.
+    pub(crate) fn is_of_statement(&self) -> bool {
+        matches!(self, StoreError::Failed { source, .. } if sql::is_of_statement(source))
+    }
+
+    /// Whether another transaction has locked what was to be changed, or the server ended it for that or for its time.
+    pub(crate) fn is_busy(&self) -> bool {
+        let StoreError::Failed { source, .. } = self else { return false };
+        let code = source.as_database_error().and_then(|error| error.code());
+        code.is_some_and(|code| ["55P03", "57014", "40P01"].contains(&code.as_ref()))
+    }
+}
+
 impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
         let detail = match std::error::Error::source(&error) {

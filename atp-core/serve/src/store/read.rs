@@ -8,7 +8,7 @@ use atp_executor::{RecordedTarget, RunHead};
 use serde::de::DeserializeOwned;
 use sqlx::Error;
 
-use super::sql::{DbRow, values};
+use super::sql::{DbRow, Readers, values};
 use super::{Store, StoreError};
 
 /// A run.
@@ -47,6 +47,15 @@ impl RunRow {
 }
 
 impl Store {
+    /// The time by which the store counts the ends of what it keeps, milliseconds since 1970: a database's own, as several services
+    /// may use it; otherwise `steady`, the service's.
+    pub(crate) async fn now(&self, steady: i64) -> Result<i64, StoreError> {
+        let Readers::Postgres(_) = self.readers else { return Ok(steady) };
+        let read = self.readers.row("SELECT atp_now() AS now", values![]).await;
+        let now = read.and_then(|row| row.ok_or(Error::RowNotFound)?.int("now"));
+        now.map_err(|error| self.failed(error))
+    }
+
     /// A run, if there is one of this id.
     pub(crate) async fn run(&self, run: i64) -> Result<Option<RunRow>, StoreError> {
         let read = self.readers.row(RUN, values![run]).await;

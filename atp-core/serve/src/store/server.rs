@@ -117,7 +117,8 @@ pub(crate) struct Shared {
 impl Shared {
     /// A connection of its own.
     pub(crate) fn link(&self) -> Link {
-        Link::new(self.session.clone())
+        let database = self.session.database.clone().for_links();
+        Link::new(Session { database, ..self.session.clone() })
     }
 
     /// Hears of changes that controllers make. It connects again by itself.

@@ -18,6 +18,10 @@ use super::{StoreError, failed};
 /// How long the service that had the store before is waited for: its connection ends when its process does.
 pub(super) const LOCKED: Duration = Duration::from_secs(5);
 
+/// How long it is asked whether a commit that was not answered was made: longer than the server keeps the transaction of a
+/// connection that is gone.
+const UNSURE: Duration = Duration::from_secs(30);
+
 /// The number of the lock that a service holds: "ATPr".
 const LOCK: i64 = 0x4154_5072;
 
@@ -87,7 +91,15 @@ impl Database {
 
     /// A controller that hangs within a transaction has locked a run, for which others wait.
     pub(super) fn for_controllers(self) -> Self {
-        let options = self.options.options([("idle_in_transaction_session_timeout", "2s")]);
+        // The time for a lock is longer than that.
+        let options =
+            self.options.options([("idle_in_transaction_session_timeout", "2s"), ("lock_timeout", "5s")]);
+        Database { options, ..self }
+    }
+
+    /// A controller's own work does not wait for long for what another has locked: it has other runs.
+    pub(super) fn for_links(self) -> Self {
+        let options = self.options.options([("lock_timeout", "2500ms")]);
         Database { options, ..self }
     }
 
@@ -127,9 +139,38 @@ impl Session {
         &self.database.name
     }
 
-    /// Whether the store is still this service's, within a transaction that is to change it.
-    pub(super) async fn is_present(&self, db: &mut Db) -> Result<bool, Error> {
-        Ok(db.number("SELECT generation FROM atp_store FOR SHARE", values![]).await? == self.generation)
+    /// The database's time, milliseconds since 1970, if the store is still this service's, within a transaction that is to change
+    /// it.
+    pub(super) async fn is_present(&self, db: &mut Db) -> Result<Option<i64>, Error> {
+        let statement = "SELECT generation, atp_now() AS now FROM atp_store FOR SHARE";
+        let row = db.row(statement, values![]).await?.ok_or(Error::RowNotFound)?;
+        let is_present = row.int("generation")? == self.generation;
+        is_present.then(|| row.int("now")).transpose()
+    }
+
+    /// Whether a transaction whose commit was not answered was made, read with a new connection; none if that is not known in
+    /// time.
+    pub(super) async fn was_made(&self, transaction: i64) -> Option<(Db, bool)> {
+        let until = Instant::now() + UNSURE;
+        loop {
+            match self.reconnect().await {
+                Ok(mut db) => {
+                    let status = db.row("SELECT txid_status($1) AS status", values![transaction]).await;
+                    match status.and_then(|row| row.map_or(Ok(None), |row| row.some_text("status"))) {
+                        Ok(Some(status)) if status == "committed" => return Some((db, true)),
+                        Ok(Some(status)) if status == "aborted" => return Some((db, false)),
+                        // The server has not heard that its connection is gone, or waits for its standby.
+                        _ => db.close().await,
+                    }
+                }
+                Err(StoreError::TakenOver { .. }) => return None,
+                Err(_) => {}
+            }
+            if Instant::now() >= until {
+                return None;
+            }
+            sleep(Duration::from_millis(200)).await;
+        }
     }
 }
 

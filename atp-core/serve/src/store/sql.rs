@@ -75,6 +75,19 @@ macro_rules! query {
     }};
 }
 
+/// Whether an error is of a statement or of its answer: the connection goes on, once the transaction is rolled back.
+pub(super) fn is_of_statement(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Database(_)
+            | Error::Decode(_)
+            | Error::Encode(_)
+            | Error::ColumnDecode { .. }
+            | Error::ColumnNotFound(_)
+            | Error::RowNotFound
+    )
+}
+
 /// A connection. A server has its time for each statement.
 #[derive(Debug)]
 pub(super) enum Db {

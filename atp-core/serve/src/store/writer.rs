@@ -1,15 +1,18 @@
-//! The one writer: changes that wait are made as one transaction.
+//! The one writer: changes that wait are made as one transaction, so that one wait for the disk serves all of them.
+//!
+//! Where controllers share the store, each change is a transaction of its own: it would wait for the rows of one run, and hold those
+//! of others meanwhile. There, no change is one of many: targets are started and finished by [`Link`](super::Link).
 
 use std::fs::File;
+use std::io;
 use std::sync::Arc;
 
 use sqlx::Error;
 use tokio::sync::{mpsc, oneshot};
 
 use super::change::{Change, apply};
-use super::patience::batch_in_time;
 use super::session::Session;
-use super::sql::Db;
+use super::sql::{Db, is_of_statement, values};
 use super::{StoreError, Unmade, failed};
 use crate::time::{Clock, millis};
 
@@ -53,14 +56,27 @@ pub(super) enum Hold {
     Session(Box<Session>),
 }
 
+impl Hold {
+    fn session(&self) -> Option<&Session> {
+        match self {
+            Hold::File(_) => None,
+            Hold::Session(session) => Some(session),
+        }
+    }
+}
+
 async fn write(db: Db, hold: &Hold, path: &str, clock: &Clock, mut waiting: mpsc::Receiver<Asked>) {
     let mut batch = Vec::new();
     let mut connected = Some(db);
-    while waiting.recv_many(&mut batch, WAITING).await > 0 {
-        let answers = match commit(&mut connected, hold, path, &batch, millis(clock.now())).await {
+    let most = if hold.session().is_some_and(|session| session.is_shared) { 1 } else { WAITING };
+    while waiting.recv_many(&mut batch, most).await > 0 {
+        let now = millis(clock.now());
+        let answers = match commit(&mut connected, hold, path, &batch, now).await {
             Ok(answers) => answers,
-            // Nothing of the batch was made: the transaction was rolled back. Where a connection broke, all of it may
-            // have been made; callers make it again, which changes nothing then.
+            // One that the database refuses must not take the others with it.
+            Err(error) if batch.len() > 1 && error.is_of_statement() => {
+                one_by_one(&mut connected, hold, path, &batch, now).await
+            }
             Err(error) => batch.iter().map(|_| Err(error.clone())).collect(),
         };
         for (asked, answer) in batch.drain(..).zip(answers) {
@@ -73,7 +89,30 @@ async fn write(db: Db, hold: &Hold, path: &str, clock: &Clock, mut waiting: mpsc
     }
 }
 
-/// Makes all changes of a batch, but for those that are refused. After a failure none is made.
+/// Makes each change by itself. When the database is away, none is tried after that.
+async fn one_by_one(
+    connected: &mut Option<Db>,
+    hold: &Hold,
+    path: &str,
+    batch: &[Asked],
+    now: i64,
+) -> Vec<Result<i64, StoreError>> {
+    let mut answers = Vec::with_capacity(batch.len());
+    let mut away: Option<StoreError> = None;
+    for asked in batch {
+        if let Some(error) = &away {
+            answers.push(Err(error.clone()));
+            continue;
+        }
+        let made = commit(connected, hold, path, std::slice::from_ref(asked), now).await;
+        away = made.as_ref().err().filter(|error| !error.is_of_statement()).cloned();
+        answers.push(made.and_then(|mut answers| answers.pop().unwrap_or(Err(StoreError::Closed))));
+    }
+    answers
+}
+
+/// Makes all changes of a batch, but for those that are refused. After a failure none is made; if it is not known whether they
+/// were, the error says so.
 async fn commit(
     connected: &mut Option<Db>,
     hold: &Hold,
@@ -81,35 +120,52 @@ async fn commit(
     batch: &[Asked],
     now: i64,
 ) -> Result<Vec<Result<i64, StoreError>>, StoreError> {
-    let session = match hold {
-        Hold::File(_) => None,
-        Hold::Session(session) => Some(&**session),
-    };
+    let session = hold.session();
     let mut db = match (connected.take(), session) {
         (Some(db), _) => db,
         (None, Some(session)) => session.reconnect().await?,
         (None, None) => return Err(StoreError::Closed),
     };
-    let made = match session {
-        None => make(&mut db, None, batch, now).await,
-        Some(session) => batch_in_time(make(&mut db, Some(session), batch, now)).await,
-    };
-    match made {
-        Ok(Some(answers)) => {
-            *connected = Some(db);
-            Ok(answers)
-        }
-        Ok(None) => Err(StoreError::TakenOver { name: path.to_owned() }),
+    let made = match make(&mut db, session, batch, now).await {
+        Ok(Some(made)) => made,
+        Ok(None) => return Err(StoreError::TakenOver { name: path.to_owned() }),
         Err(source) => {
-            // A connection to a server is made again, as it may be broken.
-            if session.is_none() {
-                // Fails if there is nothing left to roll back.
-                let _ = db.raw("ROLLBACK").await;
+            // Fails if there is nothing left to roll back. A connection that may be broken is made again.
+            let is_usable = session.is_none() || is_of_statement(&source);
+            if is_usable && (db.raw("ROLLBACK").await.is_ok() || session.is_none()) {
                 *connected = Some(db);
             }
-            Err(failed(path, source))
+            return Err(failed(path, source));
+        }
+    };
+    let Err(source) = db.raw("COMMIT").await else {
+        *connected = Some(db);
+        return Ok(made.answers);
+    };
+    let Some((session, transaction)) = session.zip(made.transaction) else {
+        let _ = db.raw("ROLLBACK").await;
+        *connected = Some(db);
+        return Err(failed(path, source));
+    };
+    // It may have been made all the same.
+    drop(db);
+    match session.was_made(transaction).await {
+        Some((db, was_made)) => {
+            *connected = Some(db);
+            if was_made { Ok(made.answers) } else { Err(failed(path, source)) }
+        }
+        None => {
+            let reason = format!("whether the change was made is not known: {source}");
+            Err(failed(path, Error::Io(io::Error::new(io::ErrorKind::TimedOut, reason))))
         }
     }
+}
+
+/// Changes that are made when their transaction is committed.
+struct Made {
+    answers: Vec<Result<i64, StoreError>>,
+    /// By what a server knows the transaction.
+    transaction: Option<i64>,
 }
 
 /// None if the store is another service's.
@@ -117,13 +173,13 @@ async fn make(
     db: &mut Db,
     session: Option<&Session>,
     batch: &[Asked],
-    now: i64,
-) -> Result<Option<Vec<Result<i64, StoreError>>>, Error> {
+    mut now: i64,
+) -> Result<Option<Made>, Error> {
     db.begin().await?;
-    if let Some(session) = session
-        && !session.is_present(db).await?
-    {
-        return Ok(None);
+    if let Some(session) = session {
+        // The times in a database are its own: the clocks of those who use it may differ.
+        let Some(time) = session.is_present(db).await? else { return Ok(None) };
+        now = time;
     }
     let mut answers = Vec::with_capacity(batch.len());
     for asked in batch {
@@ -133,6 +189,9 @@ async fn make(
             Err(Unmade::Failed(error)) => return Err(error),
         });
     }
-    db.raw("COMMIT").await?;
-    Ok(Some(answers))
+    let transaction = match session {
+        Some(_) => Some(db.number("SELECT txid_current()", values![]).await?),
+        None => None,
+    };
+    Ok(Some(Made { answers, transaction }))
 }

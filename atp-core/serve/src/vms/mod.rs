@@ -93,9 +93,9 @@ async fn list(State(service): State<Service>, caller: Caller, mut query: Query) 
         max_age: max_age.unwrap_or(service.config().cache_ttl),
         allow_stale: allow_stale.unwrap_or(false),
     };
-    let now = millis(service.clock().steady());
     let store = service.store().clone();
-    let (chosen, reserved) = tokio::join!(choose(&service, &caller, &asked), store.reservations(now));
+    let reserved = async { store.reservations(store.now(millis(service.clock().steady())).await?).await };
+    let (chosen, reserved) = tokio::join!(choose(&service, &caller, &asked), reserved);
     let (chosen, settled) = chosen?;
     // Which VMs there are is shown also while the store is away.
     let (reserved, reservations_unknown) = match reserved {

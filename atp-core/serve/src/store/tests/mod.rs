@@ -2,6 +2,7 @@
 //! database is tested on both.
 
 mod bed;
+mod contention;
 mod reservations;
 mod server;
 mod shared;

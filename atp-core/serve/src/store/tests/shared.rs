@@ -10,19 +10,35 @@ use atp_cluster::{Claim, HostLease, TargetState, owner};
 use super::*;
 use crate::store::server::Shared;
 
-const HOSTS: [&str; 2] = ["g", "h"];
+pub(super) const HOSTS: [&str; 2] = ["g", "h"];
 const CONTROLLERS: [&str; 2] = ["one", "two"];
 const LENGTH: Duration = Duration::from_secs(1000);
 
-async fn open(address: &str) -> (Store, Shared) {
+pub(super) async fn open(address: &str) -> (Store, Shared) {
     Store::open_shared(Database::read(address, "").unwrap(), Clock::system()).await.unwrap()
 }
 
 /// Two VMs on each host.
-async fn begun(store: &Store) -> i64 {
+pub(super) async fn begun(store: &Store) -> i64 {
+    begun_with(store, Policy::default()).await
+}
+
+pub(super) async fn begun_with(store: &Store, policy: Policy) -> i64 {
     let run = store.change(new("a")).await.unwrap();
-    let targets: Vec<_> = HOSTS.iter().flat_map(|host| [0, 1].map(|n| target(host, n))).collect();
-    let request = RunRequest::new(Targets::of(["*"]), OperationSpec::VmInfo, Policy::default());
+    let targets = HOSTS.iter().flat_map(|host| [0, 1].map(|n| target(host, n))).collect();
+    begin_again(store, run, targets, policy, true).await;
+    run
+}
+
+/// Begins a run of these targets, or resumes it.
+pub(super) async fn begin_again(
+    store: &Store,
+    run: i64,
+    targets: Vec<TargetRow>,
+    policy: Policy,
+    is_first: bool,
+) {
+    let request = RunRequest::new(Targets::of(["*"]), OperationSpec::VmInfo, policy);
     let shared = SharedRun {
         request,
         placements: atp_executor::Placements::default(),
@@ -39,16 +55,15 @@ async fn begun(store: &Store) -> i64 {
         events: Vec::new(),
         statistics: serde_json::to_string(&atp_api::RunStatistics::default()).unwrap(),
     };
-    let (head, plan, moved) = (Some(HEAD.to_owned()), "{}".to_owned(), Vec::new());
+    let (head, plan, moved) = (is_first.then(|| HEAD.to_owned()), "{}".to_owned(), Vec::new());
     let share = Some(share);
     store
         .change(Change::Begin(Box::new(Started { run, head, last_event: None, plan, targets, moved, share })))
         .await
         .unwrap();
-    run
 }
 
-fn target(host: &str, n: usize) -> TargetRow {
+pub(super) fn target(host: &str, n: usize) -> TargetRow {
     TargetRow {
         key: format!("{host}/{n}"),
         host: Some(host.to_owned()),
