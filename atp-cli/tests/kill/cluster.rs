@@ -1,7 +1,9 @@
 //! Several services over one database, with faults that a seed chooses: each target has one outcome, and ran once or not at
-//! all.
+//! all. And one fault each by itself: how soon hosts are taken over, that nothing is started without the database, and that a
+//! controller that is stuck, or waits for a call that hangs, keeps no host.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -22,6 +24,10 @@ const FAULTS: u64 = 5;
 const HOSTS: u32 = 12;
 const VMS: u32 = 25;
 const PARALLEL: u32 = 24;
+const PER_HOST: usize = 4;
+
+/// The program of a run takes so long that no machine is through with the run before the fault; its arguments name the run.
+const PROGRAM: &str = "sleep";
 
 /// A short lease, so that it ends within a fault.
 const LEASE: Duration = Duration::from_secs(3);
@@ -38,7 +44,12 @@ struct Controller {
     service: Service,
 }
 
+/// One bed at a time: they would be short of processors.
+static TURN: Mutex<()> = Mutex::new(());
+
 struct Bed {
+    _turn: MutexGuard<'static, ()>,
+    lease: Duration,
     runtime: Runtime,
     fleet: Fleet,
     postgres: Postgres,
@@ -49,9 +60,10 @@ struct Bed {
 }
 
 impl Bed {
-    fn new() -> Self {
+    fn new(controllers: usize, lease: Duration) -> Self {
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let runtime = Runtime::new().unwrap();
-        let rtt = Duration::from_millis(5);
+        let rtt = Duration::from_millis(20);
         let options = FleetOptions { hosts: HOSTS, vms: VMS, rtt, ..FleetOptions::default() };
         let fleet = runtime.block_on(Fleet::start(options)).unwrap();
         let postgres = Postgres::start().unwrap();
@@ -63,9 +75,18 @@ impl Bed {
         let added =
             home.run(["--config", &settings, "serve", "token", "add", "t", "--role", "admin"]).exits(0);
         let token = added.stdout.trim().to_owned();
-        let controllers = Vec::new();
-        let mut bed = Bed { runtime, fleet, postgres, tokens, token, _home: home, controllers };
-        for _ in 0..3 {
+        let mut bed = Bed {
+            _turn: turn,
+            lease,
+            runtime,
+            fleet,
+            postgres,
+            tokens,
+            token,
+            _home: home,
+            controllers: Vec::new(),
+        };
+        for _ in 0..controllers {
             bed.add();
         }
         bed
@@ -75,7 +96,7 @@ impl Bed {
         let home = Home::new();
         let socket = home.path("socket");
         let proxy = Proxy::start(self.runtime.handle(), &socket, self.postgres.socket());
-        let lease = LEASE.as_secs();
+        let lease = self.lease.as_secs();
         let address = format!("postgres://atp@localhost/fleet?host={}", socket.display());
         let (tokens, folder) = (&self.tokens, home.path("state").display().to_string());
         let section = format!(
@@ -104,46 +125,137 @@ impl Bed {
         unreachable!()
     }
 
-    /// Does a fault, and heals it.
-    fn fault(&mut self, seed: u64) -> &'static str {
+    /// Begins a run of a program on the VMs of a selector.
+    fn begin(&self, first: usize, selector: &str, seconds: &str, policy: &Value) -> Value {
+        let request = json!({
+            "targets": {"selectors": [selector]},
+            "operation": {"op": "exec", "program": PROGRAM, "args": [seconds]},
+            "policy": policy,
+        });
+        let key = format!("Idempotency-Key: {selector}{seconds}\r\n");
+        self.ask(first, "POST", "/runs", &key, Some(&request))["id"].clone()
+    }
+
+    fn summary(&self, first: usize, run: &Value) -> Value {
+        self.ask(first, "GET", &format!("/runs/{run}"), "", None)
+    }
+
+    /// Waits until a run has this many outcomes, or has ended.
+    fn wait(&self, first: usize, run: &Value, outcomes: u64) -> Value {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let summary = self.summary(first, run);
+            if summary["state"] == "ended" || count(&summary) >= outcomes {
+                return summary;
+            }
+            assert!(Instant::now() < until, "{summary}");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn outcomes(&self, first: usize, run: &Value) -> Vec<Value> {
+        let page = self.ask(first, "GET", &format!("/runs/{run}/outcomes?limit=1000"), "", None);
+        page["outcomes"].as_array().unwrap().clone()
+    }
+
+    fn query(&self, sql: &str) -> String {
+        self.postgres.execute("fleet", sql).unwrap()
+    }
+
+    /// Waits for this answer of a query.
+    fn wait_for(&self, sql: &str, is_it: impl Fn(&str) -> bool) -> String {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let answer = self.query(sql);
+            if is_it(&answer) {
+                return answer;
+            }
+            assert!(Instant::now() < until, "{sql}: {answer}");
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Does a fault, and heals it. Returns what it was, and when it was there, by the database's clock.
+    fn fault(&mut self, seed: u64) -> (&'static str, i64) {
         let victim = usize::try_from(random(seed * 7)).unwrap() % self.controllers.len();
-        let long = LEASE * 3 / 2;
+        let long = self.lease * 3 / 2;
         match seed % 5 {
             0 => {
                 let controller = &mut self.controllers[victim];
                 controller.service.kill();
+                let at = now();
                 controller.service = Service::start(&controller.home, &controller.settings);
-                "killed"
+                ("killed", at)
             }
             1 => {
                 let service = &self.controllers[victim].service;
                 signal(service, Signal::STOP);
+                let at = now();
                 thread::sleep(long);
                 signal(service, Signal::CONT);
-                "stopped for longer than the lease"
+                ("stopped for longer than the lease", at)
             }
             2 => {
                 let proxy = &self.controllers[victim].proxy;
                 proxy.cut(true);
+                let at = now();
                 thread::sleep(long);
                 proxy.cut(false);
-                "cut off from the database"
+                ("cut off from the database", at)
             }
             3 => {
                 self.postgres.stop().unwrap();
+                let at = now();
                 thread::sleep(Duration::from_millis(random(seed) % 2000));
                 self.postgres.restart().unwrap();
-                "restart of the database"
+                ("restart of the database", at)
             }
             _ => {
-                self.add();
                 let mut leaving = self.controllers.remove(victim);
                 signal(&leaving.service, Signal::TERM);
+                let at = now();
+                self.add();
                 assert!(leaving.service.child.wait().unwrap().success(), "it ends in order");
-                "one added and one removed"
+                ("one added and one removed", at)
             }
         }
     }
+
+    /// The most targets that were under way on a host in one epoch of its lease, as the database counts them: a target is
+    /// under way there from before its call until after it.
+    fn most_in_an_epoch(&self, run: &Value) -> usize {
+        let events = self.query(&format!(
+            "SELECT e.word, t.host, t.epoch, t.key FROM events AS e JOIN targets AS t ON t.run = e.run
+                AND t.host = e.data::json->>'host' AND t.vm = e.data::json->>'vm'
+            WHERE e.run = {run} AND e.word IN ('started', 'finished') AND t.epoch IS NOT NULL ORDER BY e.seq DESC"
+        ));
+        // Backwards: of a target that waited again only the last start counts, that of its epoch.
+        let (mut seen, mut under_way, mut most) = (BTreeSet::new(), BTreeMap::<_, usize>::new(), 0);
+        for line in events.lines() {
+            let words: Vec<_> = line.splitn(4, '|').collect();
+            let [word, host, epoch, key] = words[..] else { panic!("{line}") };
+            let count = under_way.entry((host, epoch)).or_default();
+            match word {
+                "finished" => *count += 1,
+                _ if seen.insert(key) => *count -= 1,
+                _ => {}
+            }
+            most = most.max(*count);
+        }
+        most
+    }
+}
+
+/// Milliseconds since 1970. The database is on this machine.
+fn now() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    i64::try_from(since.as_millis()).unwrap()
+}
+
+/// The outcomes that a run has.
+fn count(summary: &Value) -> u64 {
+    let counts = summary["statistics"]["counts"].as_object();
+    counts.map_or(0, |counts| counts.values().filter_map(Value::as_u64).sum())
 }
 
 fn signal(service: &Service, signal: Signal) {
@@ -154,36 +266,27 @@ fn signal(service: &Service, signal: Signal) {
 #[test]
 fn controllers_that_share_a_database_give_each_target_one_outcome_and_start_it_at_most_once() {
     let faults = std::env::var("ATP_CLUSTER_KILLS").map_or(FAULTS, |text| text.parse().unwrap());
-    let mut bed = Bed::new();
+    let mut bed = Bed::new(3, LEASE);
     let (mut unknown, mut done) = (0, 0);
+    let policy = json!({"parallel": PARALLEL, "per_host": PER_HOST, "timeout_ms": TIMEOUT_MS});
     for seed in 1..=faults {
-        let program = format!("c{seed}");
-        let request = json!({
-            "targets": {"selectors": ["*"]},
-            "operation": {"op": "exec", "program": "echo", "args": [program]},
-            "policy": {"parallel": PARALLEL, "timeout_ms": TIMEOUT_MS},
-        });
         let first = usize::try_from(seed).unwrap();
-        let key = format!("Idempotency-Key: k{seed}\r\n");
-        let run = bed.ask(first, "POST", "/runs", &key, Some(&request));
-        let id = run["id"].clone();
-        thread::sleep(Duration::from_millis(random(seed) % 300));
-        let fault = bed.fault(seed);
-        let until = Instant::now() + PATIENCE;
-        let summary = loop {
-            let summary = bed.ask(first, "GET", &format!("/runs/{id}"), "", None);
-            if summary["state"] == "ended" {
-                break summary;
-            }
-            assert!(Instant::now() < until, "seed {seed}, {fault}: {summary}");
-            thread::sleep(Duration::from_millis(100));
-        };
-        let page = bed.ask(first, "GET", &format!("/runs/{id}/outcomes?limit=1000"), "", None);
-        let outcomes = page["outcomes"].as_array().unwrap();
-        let ran = ran(&bed.fleet, &format!("echo {program}"));
+        let seconds = format!("0.1{seed:05}");
+        let id = bed.begin(first, "*", &seconds, &policy);
+        // The second half of the run is left for the fault.
+        let summary = bed.wait(first, &id, random(seed) % u64::from(HOSTS * VMS / 2));
+        assert_eq!(summary["state"], "running", "seed {seed}: {summary}");
+        let (fault, at) = bed.fault(seed);
+        let summary = bed.wait(first, &id, u64::MAX);
+        let ended: i64 = bed.query(&format!("SELECT ended FROM runs WHERE id = {id}")).parse().unwrap();
+        assert!(ended > at, "seed {seed}: the run had ended before the fault: {fault}");
+        let most = bed.most_in_an_epoch(&id);
+        assert!((1..=PER_HOST).contains(&most), "seed {seed}, {fault}: {most} under way in an epoch");
+        let outcomes = bed.outcomes(first, &id);
+        let ran = ran(&bed.fleet, &format!("{PROGRAM} {seconds}"));
         let names: BTreeSet<_> = outcomes.iter().map(name).collect();
         assert_eq!((names.len(), outcomes.len()), (ran.len(), ran.len()), "seed {seed}, {fault}");
-        for outcome in outcomes {
+        for outcome in &outcomes {
             let count = ran[&name(outcome)];
             assert!(count <= 1, "seed {seed}, {fault}: {count} times: {outcome}");
             match outcome["effect"].as_str() {
@@ -212,8 +315,7 @@ fn controllers_that_share_a_database_give_each_target_one_outcome_and_start_it_a
         let given_up = bed.postgres.execute("fleet", &given_up).unwrap();
         assert_eq!(given_up, "0", "seed {seed}, {fault}: given up although the owner had its lease");
         let counts = &summary["statistics"]["counts"];
-        let sum: u64 = counts.as_object().unwrap().values().filter_map(Value::as_u64).sum();
-        assert_eq!(sum, outcomes.len() as u64, "seed {seed}, {fault}: {summary}");
+        assert_eq!(count(&summary), outcomes.len() as u64, "seed {seed}, {fault}: {summary}");
         if std::env::var_os("ATP_CLUSTER_KILLS").is_some() {
             println!("seed {seed}: {fault}: {counts}, {unknown} unknown so far");
         }
@@ -225,4 +327,97 @@ fn controllers_that_share_a_database_give_each_target_one_outcome_and_start_it_a
 
 fn name(outcome: &Value) -> String {
     format!("{}/{}", outcome["host"].as_str().unwrap(), outcome["vm"].as_str().unwrap())
+}
+
+#[test]
+fn while_the_database_is_away_nothing_is_started_and_no_outcome_is_lost() {
+    // What is under way ends long before leases do.
+    let mut bed = Bed::new(3, LEASE * 10);
+    let seconds = "0.100001";
+    let policy = json!({"parallel": PARALLEL, "timeout_ms": 20_000});
+    let run = bed.begin(0, "*", seconds, &policy);
+    assert_eq!(bed.wait(0, &run, 60)["state"], "running");
+    let started = || ran(&bed.fleet, &format!("{PROGRAM} {seconds}")).values().sum::<u64>();
+    let before = started();
+    bed.postgres.stop().unwrap();
+    // What was claimed before has its first call meanwhile.
+    thread::sleep(Duration::from_secs(5));
+    let at = ran(&bed.fleet, &format!("{PROGRAM} {seconds}")).values().sum::<u64>();
+    assert!((before..=before + u64::from(PARALLEL)).contains(&at), "{before}, then {at}");
+    thread::sleep(Duration::from_secs(25));
+    let executed = ran(&bed.fleet, &format!("{PROGRAM} {seconds}"));
+    assert_eq!(executed.values().sum::<u64>(), at, "started without the database");
+    bed.postgres.restart().unwrap();
+    assert_eq!(bed.wait(0, &run, u64::MAX)["state"], "ended");
+    let executed = ran(&bed.fleet, &format!("{PROGRAM} {seconds}"));
+    for outcome in bed.outcomes(0, &run) {
+        assert_eq!((executed[&name(&outcome)], &outcome["status"]), (1, &json!("ok")), "{outcome}");
+    }
+}
+
+#[test]
+fn targets_that_wait_are_started_by_others_soon_after_the_lease_of_one_that_is_killed() {
+    let mut bed = Bed::new(3, LEASE);
+    let policy = json!({"parallel": HOSTS * VMS, "per_host": 1, "timeout_ms": TIMEOUT_MS});
+    let run = bed.begin(0, "*", "0.3", &policy);
+    assert_eq!(bed.wait(0, &run, 20)["state"], "running");
+    bed.controllers[2].service.kill();
+    bed.controllers.pop();
+    // The one that renews no more.
+    thread::sleep(LEASE / 2);
+    let lost = bed.query("SELECT id FROM controllers ORDER BY expires LIMIT 1");
+    let mine = format!("SELECT daemon FROM host_lease WHERE controller = '{lost}' ORDER BY daemon");
+    let hosts = bed.query(&mine).lines().map(|host| format!("'{host}'")).collect::<Vec<_>>().join(", ");
+    assert!(!hosts.is_empty(), "the one that was killed had no host");
+    let end: i64 = bed
+        .query(&format!("SELECT max(expires) FROM host_lease WHERE controller = '{lost}'"))
+        .parse()
+        .unwrap();
+    // Those that wait, on hosts where nothing was started since.
+    let left = format!(
+        "SELECT count(*) FROM targets AS t WHERE run = {run} AND state = 'waiting' AND host IN ({hosts}) AND NOT EXISTS (
+            SELECT 1 FROM targets AS s WHERE s.run = t.run AND s.host = t.host AND s.epoch IS NOT NULL AND s.owner <> '{lost}')"
+    );
+    assert_ne!(bed.query(&left), "0", "nothing waits on the hosts of the one that was killed");
+    bed.wait_for(&left, |answer| answer == "0");
+    let after = now() - end;
+    println!(
+        "the last host of a controller that was killed has a start {after} ms after the end of its lease"
+    );
+    // 2 s are promised; the rest is for a machine that is busy.
+    assert!(after < 10_000, "{after} ms after the end of the lease");
+    let summary = bed.wait(0, &run, u64::MAX);
+    assert_eq!(count(&summary), u64::from(HOSTS * VMS), "{summary}");
+}
+
+#[test]
+fn a_host_changes_hands_while_a_call_hangs_there_and_that_one_has_its_own_outcome() {
+    let mut bed = Bed::new(1, LEASE);
+    let policy = json!({"parallel": HOSTS, "timeout_ms": 120_000});
+    let long = bed.begin(0, "*/vm1", "40", &policy);
+    let started = format!("SELECT count(*) FROM targets WHERE run = {long} AND state = 'started'");
+    bed.wait_for(&started, |answer| answer == HOSTS.to_string());
+    bed.add();
+    bed.wait_for("SELECT count(DISTINCT controller) FROM host_lease", |answer| answer == "2");
+    let short = bed.begin(0, "*/vm2", "0", &policy);
+    assert_eq!(bed.wait(0, &short, u64::MAX)["statistics"]["counts"]["ok"], HOSTS);
+    assert_eq!(bed.query(&started), HOSTS.to_string(), "other targets have waited for the calls that hang");
+    let summary = bed.wait(0, &long, u64::MAX);
+    assert_eq!(summary["statistics"]["counts"]["ok"], HOSTS, "{summary}");
+    assert!(ran(&bed.fleet, &format!("{PROGRAM} 40")).values().all(|&count| count <= 1));
+}
+
+#[test]
+fn a_controller_whose_work_is_stuck_renews_no_lease() {
+    let bed = Bed::new(1, LEASE);
+    let held = "SELECT count(*) FROM host_lease WHERE controller IS NOT NULL AND expires > atp_now()";
+    bed.wait_for(held, |answer| answer == HOSTS.to_string());
+    thread::scope(|scope| {
+        // Renewals do not need this table, and the work on runs does.
+        let lock = "BEGIN; LOCK TABLE targets; SELECT pg_sleep(200)";
+        scope.spawn(|| bed.postgres.execute("fleet", lock).unwrap_err());
+        bed.wait_for(held, |answer| answer == "0");
+        bed.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'BEGIN; LOCK%'");
+    });
+    bed.wait_for(held, |answer| answer == HOSTS.to_string());
 }
