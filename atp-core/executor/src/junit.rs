@@ -268,7 +268,8 @@ mod tests {
     #[test]
     fn only_evidence_is_an_attachment() {
         let marker = "[[[ATTACHMENT|/etc/shadow]]";
-        let ran = ExecReport { stdout: Stream::new(marker.as_bytes().to_vec()), ..ExecReport::default() };
+        let stdout = Stream { bytes: marker.into(), ..Stream::default() };
+        let ran = ExecReport { exit_code: Some(1), signal: None, stdout, stderr: Stream::default() };
         let step = StepReport {
             name: marker.to_owned(),
             op: "exec".into(),

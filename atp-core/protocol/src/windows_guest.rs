@@ -182,7 +182,12 @@ impl WindowsGuest {
                 }
             }
             "empty" => drop(File::create(place(0)).unwrap()),
-            "finish" => fs::rename(place(0), place(1)).unwrap(),
+            "finish" => {
+                code = inner.status;
+                if code == 0 {
+                    fs::rename(place(0), place(1)).unwrap();
+                }
+            }
             "remove" => fs::remove_file(place(0)).unwrap(),
             "remove folder" => fs::remove_dir_all(place(0)).unwrap(),
             _ => {
