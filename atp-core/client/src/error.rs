@@ -81,6 +81,12 @@ pub enum ClientError {
         #[source]
         source: Box<ClientError>,
     },
+    /// The service was ended while the run was under way. What was not started then is not started.
+    #[error("run {run} was interrupted: the service was ended while it was under way")]
+    Interrupted {
+        /// The run's id.
+        run: u64,
+    },
     /// The events of the service could not be read any more.
     #[error("the events of the service could not be read for {for_how_long:?}")]
     StreamLost {
@@ -106,6 +112,7 @@ impl ClientError {
             ClientError::Address { .. } | ClientError::Certificates { .. } => ErrorKind::InvalidRequest,
             ClientError::Unreachable { .. } => ErrorKind::ConnectionRefused,
             ClientError::EventsLost { source, .. } | ClientError::StreamLost { source, .. } => source.kind(),
+            ClientError::Interrupted { .. } => ErrorKind::Aborted,
             ClientError::NotAService { .. } | ClientError::Stream(_) => ErrorKind::Unknown,
         }
     }
@@ -125,6 +132,7 @@ impl ClientError {
             ClientError::EventsLost { .. } => {
                 Some("look at the run on the service's page, or read its events again".into())
             }
+            ClientError::Interrupted { .. } => Some("resume it on the service's page".into()),
             ClientError::StreamLost { source, .. } => source.hint(),
             ClientError::File { .. } => Some("check that the file is there, and its permissions".into()),
             ClientError::Certificates { .. } | ClientError::Stream(_) => None,

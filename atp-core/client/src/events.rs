@@ -36,7 +36,7 @@ impl<T: Send + 'static> Ahead<T> {
     fn begin(
         client: &Client,
         url: Url,
-        read: impl Fn(Message) -> (T, bool) + Send + Sync + 'static,
+        read: impl Fn(Message) -> (Result<T, ClientError>, bool) + Send + Sync + 'static,
         lost: impl Fn(Duration, Box<ClientError>) -> ClientError + Send + Sync + 'static,
     ) -> Self {
         let (sender, events) = mpsc::channel(AHEAD);
@@ -93,11 +93,15 @@ impl EventsWanted {
 impl Client {
     /// The events of a run, from its first one. Must be called within a runtime.
     pub fn run_events(&self, run: u64) -> RunEvents {
-        let read = |message: Message| {
+        let read = move |message: Message| {
+            // The run has no end of its own: the service was ended under it.
+            if message.event == "interrupted" {
+                return (Err(ClientError::Interrupted { run }), true);
+            }
             // What is not known is an event of a later version.
             let event = serde_json::from_str(&message.data).unwrap_or(RunEvent::Unknown);
             let is_end = matches!(event, RunEvent::Ended(_));
-            (event, is_end)
+            (Ok(event), is_end)
         };
         let lost = move |for_how_long, source| ClientError::EventsLost { run, for_how_long, source };
         RunEvents(Ahead::begin(self, self.at(&format!("/api/v1/runs/{run}/events")), read, lost))
@@ -117,7 +121,7 @@ impl Client {
             }
         }
         let lost = |for_how_long, source| ClientError::StreamLost { for_how_long, source };
-        ServiceEvents(Ahead::begin(self, url, |message| (message, false), lost))
+        ServiceEvents(Ahead::begin(self, url, |message| (Ok(message), false), lost))
     }
 }
 
@@ -125,7 +129,7 @@ impl RunEvents {
     /// The next event; none after the run's end.
     ///
     /// # Errors
-    /// The service refuses the stream, or has not been reached for a minute. Nothing comes after an error.
+    /// The service refuses the stream, has not been reached for a minute, or was ended under the run. Nothing comes after an error.
     ///
     /// Cancel safe.
     pub async fn next(&mut self) -> Result<Option<RunEvent>, ClientError> {
@@ -150,7 +154,7 @@ async fn follow<T>(
     client: &Client,
     url: &Url,
     events: &mpsc::Sender<Result<T, ClientError>>,
-    read: &(impl Fn(Message) -> (T, bool) + Sync),
+    read: &(impl Fn(Message) -> (Result<T, ClientError>, bool) + Sync),
     lost: &(impl Fn(Duration, Box<ClientError>) -> ClientError + Sync),
 ) {
     let (mut after, mut alive, mut pause) = (None, Instant::now(), FIRST_PAUSE);
@@ -194,7 +198,7 @@ async fn read_connection<T>(
     after: &mut Option<String>,
     alive: &mut Instant,
     events: &mpsc::Sender<Result<T, ClientError>>,
-    read: &(impl Fn(Message) -> (T, bool) + Sync),
+    read: &(impl Fn(Message) -> (Result<T, ClientError>, bool) + Sync),
 ) -> Result<Read, ClientError> {
     let mut body = client.stream(url.clone(), after.as_deref()).await?;
     let mut reader = Reader::default();
@@ -209,7 +213,7 @@ async fn read_connection<T>(
         while let Some(message) = reader.next()? {
             let id = message.id.clone();
             let (event, is_end) = read(message);
-            if events.send(Ok(event)).await.is_err() {
+            if events.send(event).await.is_err() {
                 return Ok(Read::Ended);
             }
             // Only what was passed on is behind the place where the stream is continued.

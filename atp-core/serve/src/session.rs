@@ -34,8 +34,8 @@ async fn begin(
     Json(login): Json<Login>,
 ) -> Result<Response, Refusal> {
     let from = peer.0.ip();
-    service.limits().may_authenticate(from)?;
     let Some(token) = service.tokens().find(login.token.trim()) else {
+        service.limits().may_authenticate(from)?;
         service.limits().failed_authentication(from);
         service.audit().refused_login(from).await?;
         return Err(Refusal::new(ErrorKind::NotAuthenticated, "the token is not known"));

@@ -99,10 +99,13 @@ fn refuse_other_origins(headers: &HeaderMap, host: &str) -> Result<(), Refusal> 
 
 /// The token of a request: sent with it, or that of its session.
 pub(crate) fn authenticate(service: &Service, headers: &HeaderMap, from: IpAddr) -> Result<Caller, Refusal> {
-    service.limits().may_authenticate(from)?;
-    let refused = |problem: &str| {
-        service.limits().failed_authentication(from);
-        Refusal::new(ErrorKind::NotAuthenticated, problem)
+    // A token that is known passes whatever others send from its address, which may be that of a proxy.
+    let refused = |problem: &str| match service.limits().may_authenticate(from) {
+        Ok(()) => {
+            service.limits().failed_authentication(from);
+            Refusal::new(ErrorKind::NotAuthenticated, problem)
+        }
+        Err(too_many) => too_many,
     };
     if let Some(value) = headers.get(header::AUTHORIZATION) {
         let text = value.to_str().unwrap_or_default();

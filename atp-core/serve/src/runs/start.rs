@@ -36,12 +36,29 @@ pub(super) async fn create(
         idempotency: key.map(|key| (key, body_hash(&request))),
         planner: service.cluster().map(|cluster| cluster.id().to_owned()),
     };
+    // A client that leaves does not end what it began: it may send the request again with its key.
+    let (planned, client) = (service.clone(), caller.clone());
+    let began =
+        service.tasks().spawn(async move { begin_once(&planned, &client, new, request, operation).await });
+    let began =
+        began.await.map_err(|_| Refusal::new(ErrorKind::Panicked, "the planning of the run failed"))?;
+    let (run, is_new) = began?;
+    let row = visible(&service, &caller, &run.to_string()).await?;
+    let summary = summary(&service, row);
+    Ok(if is_new { created(&summary) } else { answer(&summary) })
+}
+
+/// Begins a run, if the request was not sent before. Returns which it is, and whether it is new.
+async fn begin_once(
+    service: &Service,
+    caller: &Caller,
+    new: NewRun,
+    request: RunRequest,
+    operation: Operation,
+) -> Result<(i64, bool), Refusal> {
     let run = match service.runs().store.change(Change::New(new)).await {
         Ok(run) => run,
-        Err(StoreError::Known { run, is_same: true }) => {
-            let row = visible(&service, &caller, &run.to_string()).await?;
-            return Ok(answer(&summary(&service, row)));
-        }
+        Err(StoreError::Known { run, is_same: true }) => return Ok((run, false)),
         Err(StoreError::Known { run, .. }) => {
             let problem = format!("the key was sent with another request, which began run {run}");
             return Err(
@@ -50,26 +67,19 @@ pub(super) async fn create(
         }
         Err(error) => return Err(error.into()),
     };
-    let activity = Activity::begin(&service, run, 0)
+    let activity = Activity::begin(service, run, 0)
         .ok_or_else(|| Refusal::new(ErrorKind::Conflict, "the run is under way"))?;
-    // A client that leaves does not end what it began: it may send the request again with its key.
-    let (planned, client) = (service.clone(), caller.clone());
-    let began = service.tasks().spawn(async move {
-        let began = begin(&planned, &client, request, operation, activity).await;
-        if began.is_err()
-            && let Err(error) = planned.runs().store.change(Change::Discard { run }).await
-        {
-            tracing::warn!(
-                run,
-                error = &error as &dyn std::error::Error,
-                "a run that was not planned stays in the store"
-            );
-        }
-        began
-    });
-    began.await.map_err(|_| Refusal::new(ErrorKind::Panicked, "the planning of the run failed"))??;
-    let row = visible(&service, &caller, &run.to_string()).await?;
-    Ok(created(&summary(&service, row)))
+    let began = begin(service, caller, request, operation, activity).await;
+    if began.is_err()
+        && let Err(error) = service.runs().store.change(Change::Discard { run }).await
+    {
+        tracing::warn!(
+            run,
+            error = &error as &dyn std::error::Error,
+            "a run that was not planned stays in the store"
+        );
+    }
+    began.map(|()| (run, true))
 }
 
 async fn begin(
