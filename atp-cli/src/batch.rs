@@ -123,7 +123,8 @@ async fn run_one<'a>(
     if plan.matched_nothing() {
         let report = reports.next(&plan.operation, plan.done_before, forms)?;
         report.ending.matched_nothing = true;
-        explain_empty(&selection, &plan.operation, plan.notices.iter().find(is_none_left), context);
+        let none_left = plan.notices.iter().find(is_none_left);
+        context.console.problem(&nothing_matches(&selection, &plan.operation, none_left));
     } else if context.dry_run {
         let report = reports.next(&plan.operation, plan.done_before, forms)?;
         words(&plan.operation).iter().for_each(|line| context.console.note(line));
@@ -260,7 +261,8 @@ impl<'a> Reports<'a> {
         report.ending.signal = report.ending.signal.or(self.signal);
         for failure in &self.failed {
             match failure {
-                Failure::Usage(_) => report.ending.failures = true,
+                Failure::Usage(_) | Failure::Target(_) => report.ending.failures = true,
+                Failure::NoMatch(_) => report.ending.matched_nothing = true,
                 Failure::Interrupted(signal) => report.ending.signal = Some(*signal),
                 Failure::Bug(_) => report.ending.bug = true,
             }
@@ -345,16 +347,16 @@ pub(crate) async fn drive(
     report.ending.bug |= !has_ended && !is_broken;
 }
 
-pub(crate) fn explain_empty(
+/// Says that a selection has no target, and why.
+pub(crate) fn nothing_matches(
     selection: &Selection,
     operation: &Operation,
     none_left: Option<&Notice>,
-    context: &Context,
-) {
+) -> Problem {
     if operation.is_for_hosts() {
         let hosts = selection.selectors.iter().map(|selector| format!("'{}'", selector.host()));
         let problem = Problem::new(format!("no host matches {}", hosts.collect::<Vec<_>>().join(" ")));
-        return context.console.problem(&problem.hint("`atp host list` lists the hosts"));
+        return problem.hint("`atp host list` lists the hosts");
     }
     let is_scenario = matches!(operation, Operation::Scenario(_));
     let message = match none_left {
@@ -376,10 +378,10 @@ pub(crate) fn explain_empty(
         true => (filters(selection, "").join(", "), " of the file"),
         false => (filters(selection, "--").join(" "), ""),
     };
-    context.console.problem(&match filters.is_empty() {
+    match filters.is_empty() {
         true => problem,
         false => problem.cause(format!("the filters{source}: {filters}")),
-    });
+    }
 }
 
 /// The filters of the selection, each by its name after `dashes`: `--` for options, nothing for the keys of a file.

@@ -55,6 +55,7 @@ impl Console {
     pub(crate) fn failure(&self, failure: &Failure) {
         match failure {
             Failure::Usage(problems) => self.problems(problems),
+            Failure::Target(problem) | Failure::NoMatch(problem) => self.problem(problem),
             Failure::Interrupted(_) => self.warning("interrupted; nothing was done"),
             Failure::Bug(error) => self.problem(&error.into()),
         }

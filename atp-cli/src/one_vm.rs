@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::args::GlobalArgs;
+use crate::batch;
 use crate::context::Context;
 use crate::exit::TARGETS_FAILED;
 use crate::inventory::{self, CLOSE_TIMEOUT};
@@ -54,7 +55,6 @@ impl OneVm {
         context: &Context,
         interrupts: &Interrupts,
     ) -> Result<Self, Failure> {
-        let text = selector.to_string();
         let selection = Selection::of([selector]);
         let manager = inventory::open_selected(&selection, &context.settings, interrupts).await?;
         let policy = context.settings.policy.clone();
@@ -66,11 +66,11 @@ impl OneVm {
             return Err(Failure::Interrupted(signal));
         }
         if let Some(error) = plan.settled.iter().find_map(|outcome| outcome.error.as_ref()) {
-            return Err(Problem::from(error).into());
+            return Err(Failure::Target(Problem::from(error)));
         }
         let count = plan.targets.len();
         let found = plan.targets.into_iter().find_map(|Target { host, domain, .. }| Some((host, domain?)));
-        let (host, domain) = only(found, count, &text)?;
+        let (host, domain) = only(found, count, &selection)?;
         Ok(OneVm { host, vm: domain.name, way: Way::Hosts(manager, domain.uuid) })
     }
 
@@ -80,20 +80,19 @@ impl OneVm {
         context: &Context,
         interrupts: &Interrupts,
     ) -> Result<Self, Failure> {
-        let text = selector.to_string();
+        let selection = Selection::of([selector]);
         let policy = context.settings.policy.clone();
-        let request =
-            RunRequest::new(remote::targets(&Selection::of([selector])), OperationSpec::VmList, policy);
+        let request = RunRequest::new(remote::targets(&selection), OperationSpec::VmList, policy);
         let plan = tokio::select! {
             plan = client.plan(&request) => plan.map_err(Problem::from)?,
             signal = interrupts.first() => return Err(Failure::Interrupted(signal)),
         };
         if let Some(error) = plan.settled.iter().find_map(|outcome| outcome.error.as_ref()) {
-            return Err(Problem::from(error).into());
+            return Err(Failure::Target(Problem::from(error)));
         }
         let count = plan.targets.len();
         let found = plan.targets.into_iter().find_map(|target| Some((target.host, target.vm?)));
-        let (host, vm) = only(found, count, &text)?;
+        let (host, vm) = only(found, count, &selection)?;
         Ok(OneVm { host, vm, way: Way::Service(Box::new(client)) })
     }
 
@@ -144,16 +143,14 @@ impl OneVm {
 }
 
 /// The one that was found.
-fn only<T>(found: Option<T>, count: usize, selector: &str) -> Result<T, Problem> {
+fn only<T>(found: Option<T>, count: usize, selection: &Selection) -> Result<T, Failure> {
     match (found, count) {
         (Some(found), 1) => Ok(found),
-        (_, 0) => {
-            let problem = Problem::new(format!("nothing matches '{selector}'"));
-            Err(problem.hint("`atp vm list` lists the VMs"))
-        }
+        (_, 0) => Err(Failure::NoMatch(batch::nothing_matches(selection, &Operation::VmList, None))),
         _ => {
+            let [selector, ..] = &selection.selectors[..] else { unreachable!("a VM was asked for") };
             let problem = Problem::new(format!("'{selector}' matches {count} VMs, and this is for one VM"));
-            Err(problem.hint("name the VM as HOST/VM"))
+            Err(problem.hint("name the VM as HOST/VM").into())
         }
     }
 }

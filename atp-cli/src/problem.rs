@@ -93,6 +93,10 @@ impl From<&anyhow::Error> for Problem {
 pub(crate) enum Failure {
     /// The arguments, the configuration or the answer to a prompt do not allow it. Nothing was done.
     Usage(Vec<Problem>),
+    /// A target failed, or its host did. Nothing was done.
+    Target(Problem),
+    /// The selectors, all of them globs, matched nothing.
+    NoMatch(Problem),
     /// A signal came before there was anything to report.
     Interrupted(Signal),
     /// A bug in this program, or a failure of the system that it cannot work without.
@@ -104,6 +108,8 @@ impl Failure {
     pub(crate) fn code(&self) -> u8 {
         match self {
             Failure::Usage(_) => exit::USAGE,
+            Failure::Target(_) => exit::TARGETS_FAILED,
+            Failure::NoMatch(_) => exit::MATCHED_NOTHING,
             Failure::Interrupted(signal) => signal.exit_code(),
             Failure::Bug(_) => exit::BUG,
         }

@@ -130,7 +130,7 @@ async fn run_one<'a>(
     if plan.targets.is_empty() && plan.settled.is_empty() && plan.done_before == 0 {
         let report = reports.next(&operation, plan.done_before, forms)?;
         report.ending.matched_nothing = true;
-        batch::explain_empty(&selection, &operation, None, context);
+        context.console.problem(&batch::nothing_matches(&selection, &operation, None));
     } else if context.dry_run {
         let report = reports.next(&operation, plan.done_before, forms)?;
         words(&operation).iter().for_each(|line| context.console.note(line));

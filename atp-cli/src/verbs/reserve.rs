@@ -17,6 +17,7 @@ use clap::{Args, ValueHint};
 
 use super::verb::Verb;
 use crate::args::{GlobalArgs, TargetArgs};
+use crate::batch;
 use crate::completer;
 use crate::context::Context;
 use crate::exit::TARGETS_FAILED;
@@ -177,6 +178,10 @@ impl Verb for ReserveArgs {
                 return Ok(show(&answer.reservations, context));
             }
             let (free, selected) = (answer.free, answer.selected);
+            if selected == 0 && answer.settled.is_empty() {
+                let nothing = batch::nothing_matches(&selection, &Operation::VmList, None);
+                return Err(Failure::NoMatch(nothing));
+            }
             if selected < u64::from(count) {
                 let problem =
                     Problem::new(format!("too few VMs are selected: {selected}, and --count is {wanted}"));

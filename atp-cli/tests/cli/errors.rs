@@ -242,12 +242,41 @@ fn what_a_filter_takes_away_was_matched() {
 }
 
 #[test]
+fn verbs_of_one_vm_and_reservations_end_as_others_do_when_nothing_matches() {
+    let home = Home::new();
+    for words in [&["vm", "info"][..], &["channel"], &["reserve"]] {
+        let run = |vm: &str, hosts: &[&str]| {
+            let further: &[&str] = match words[0] {
+                "channel" => &["org.example.x"],
+                "reserve" => &["--for", "1h", "--owner", "a", "--file", "reservations"],
+                _ => &[],
+            };
+            home.run([hosts, words, &[vm], further].concat())
+        };
+        run("nosuch", &["--host", DEMO]).exits(1).says(&["no VM"]);
+        run("nosuch-*", &["--host", DEMO]).exits(4).says(&["nothing matches 'nosuch-*'"]);
+        run("x", &["--host", "gone=qemu+unix:///system?socket=/nonexistent"]).exits(1).says(&["gone"]);
+        run("nohost/x", &["--host", DEMO]).exits(2).says(&["nohost"]);
+    }
+}
+
+#[test]
+fn a_wait_that_is_too_short_says_what_was_seen() {
+    demo(&["wait", "test", "--for", "state=paused", "--timeout", "100ms"])
+        .exits(1)
+        .says(&["the deadline passed before the VM was in the state \"paused\": it is running"]);
+}
+
+#[test]
 fn a_copy_says_which_path_is_wrong() {
     let home = Home::new();
     home.write("in.txt", "x");
     home.run(["--host", DEMO, "cp", "in.txt", "demo/test:rel"])
         .exits(2)
         .says(&["a path in guests must be absolute", "demo/test:/rel"]);
+    home.run(["--host", DEMO, "cp", "nofile", "demo/test:/tmp/x"])
+        .exits(2)
+        .says(&["nofile cannot be copied", "hint: check the path on this machine\n"]);
     home.run(["--host", DEMO, "cp", "demo/test:/etc/hostname", "-"]).exits(2).says(&["-- cat"]);
     home.run(["--host", DEMO, "cp", "demo/test:/etc/hostname", "folder/"]).exits(1);
     assert!(!home.path("-").exists() && !home.path("folder").exists());

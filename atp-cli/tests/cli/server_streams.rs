@@ -199,7 +199,7 @@ fn a_channel_says_that_the_service_was_lost_or_has_ended() {
 fn a_console_is_attached_through_a_service() {
     let bed = Bed::new();
     let args = ["--config", &bed.settings, "--server", &bed.url, "attach", "h1/vm1"];
-    let mut terminal = Terminal::start(&bed.home, &args);
+    let mut terminal = Terminal::start(&bed.home, 160, &args);
     terminal.shows("the console", |text| text.contains("attached to h1/vm1") && text.contains("vm1 login:"));
     terminal.types("root-of-all");
     terminal.shows("what the guest sends back", |text| text.contains("root-of-all"));

@@ -20,7 +20,6 @@ const SOON: Duration = Duration::from_secs(120);
 /// Between two looks at the screen.
 const POLL: Duration = Duration::from_millis(20);
 const ROWS: u16 = 100;
-const COLUMNS: u16 = 160;
 
 /// `atp` on a terminal.
 pub(crate) struct Terminal {
@@ -30,11 +29,11 @@ pub(crate) struct Terminal {
 }
 
 impl Terminal {
-    pub(crate) fn start(home: &Home, args: &[&str]) -> Terminal {
+    pub(crate) fn start(home: &Home, columns: u16, args: &[&str]) -> Terminal {
         let side = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         grantpt(&side).unwrap();
         unlockpt(&side).unwrap();
-        tcsetwinsize(&side, Winsize { ws_row: ROWS, ws_col: COLUMNS, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
+        tcsetwinsize(&side, Winsize { ws_row: ROWS, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
         let name = ptsname(&side, Vec::new()).unwrap();
         let other = File::options().read(true).write(true).open(name.to_str().unwrap()).unwrap();
         // It is the terminal of the process, and not only its stdin and stdout.
@@ -45,7 +44,7 @@ impl Terminal {
         // It holds the other side, which has to be closed when the process ends.
         drop(command);
         let size = |cells| NonZeroU16::new(cells).unwrap();
-        let screen = Arc::new(Mutex::new(vt100::Parser::new(size(ROWS), size(COLUMNS), 0)));
+        let screen = Arc::new(Mutex::new(vt100::Parser::new(size(ROWS), size(columns), 0)));
         let side = File::from(side);
         let (mut written, shown) = (side.try_clone().unwrap(), Arc::clone(&screen));
         thread::spawn(move || {
@@ -122,7 +121,7 @@ fn hosts_and_vms_are_shown_one_that_hangs_is_stale_and_a_selector_filters() {
     let home = Home::new();
     let settings = format!("{}[transport]\nengine = \"native\"\n", fleet.settings());
     let settings = home.write("fleet.toml", &settings).display().to_string();
-    let mut top = Terminal::start(&home, &["--config", &settings, "top", "--interval", "1s"]);
+    let mut top = Terminal::start(&home, 160, &["--config", &settings, "top", "--interval", "1s"]);
     top.shows("the fleet", |text| {
         text.contains("3 hosts, 0 stale; 60 VMs, 60 running, 1 stale") && rows(text).count() == 60
     });
@@ -141,10 +140,12 @@ fn hosts_and_vms_are_shown_one_that_hangs_is_stale_and_a_selector_filters() {
 }
 
 #[test]
-fn a_signal_restores_the_terminal() {
+fn on_a_narrow_terminal_names_are_whole_and_a_signal_restores_it() {
     let home = Home::new();
-    let top = Terminal::start(&home, &["--host", DEMO, "top"]);
+    let top = Terminal::start(&home, 110, &["--host", DEMO, "top"]);
     top.shows("the VM", |text| text.contains("1 VMs, 1 running, 0 stale"));
+    // On a narrow screen too no name is cut.
+    assert!(top.text().contains("HOST VM   ") && top.text().contains("demo test "), "{}", top.text());
     let pid = rustix::process::Pid::from_raw(top.child.id().try_into().unwrap()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
     assert_eq!(top.ends().code(), Some(143));

@@ -530,14 +530,20 @@ fn includes_that_fail_are_counted_too() {
     let main = ("s.yaml", "name: n\ntargets: x\nsteps:\n  - include: a.yaml\n");
     let (a, b) = (including("b.yaml", 900), including("c.yaml", 900));
     // None of them comes to a step: a list without any, a file that is not there, a circle, no list, a step that is none.
-    for c in ["[]", "- include: none.yaml", "- include: a.yaml\n- include: b.yaml", "x: 1", "- {}", "- x: ["] {
+    for c in ["[]", "- include: none.yaml", "- include: a.yaml\n- include: b.yaml", "x: 1", "- {}", "- x: ["]
+    {
         let files = files(&[main, ("a.yaml", &a), ("b.yaml", &b), ("c.yaml", c)]);
         let errors = load(&files).unwrap_err();
         assert!(errors.len() < 300, "{c}: {} errors", errors.len());
-        assert!(errors.iter().any(|error| error.message.contains("200 problems or more")), "{c}: {:?}", errors.last());
+        assert!(
+            errors.iter().any(|error| error.message.contains("200 problems or more")),
+            "{c}: {:?}",
+            errors.last()
+        );
     }
     let large = format!("- exec: '{}'\n", "x".repeat(500_000));
-    let errors = load(&files(&[main, ("a.yaml", &including("b.yaml", 200)), ("b.yaml", &large)])).unwrap_err();
+    let errors =
+        load(&files(&[main, ("a.yaml", &including("b.yaml", 200)), ("b.yaml", &large)])).unwrap_err();
     assert!(errors[0].message.contains("at most 32 MiB of text"), "{:?}", errors[0].message);
     let many: Vec<_> = (0..1_001).map(|n| (format!("f{n}.yaml"), "- vm: info\n".to_owned())).collect();
     let a: String = many.iter().map(|(name, _)| including(name, 1)).collect();
@@ -554,7 +560,9 @@ async fn values_that_grow_with_each_include_are_refused() {
         format!("- include: {{file: {file}, with: {with}}}\n")
     };
     let texts: Vec<_> = (0..8)
-        .map(|n| (format!("{n}.yaml"), twice(&format!("v{n}"), &format!("v{}", n + 1), &format!("{}.yaml", n + 1))))
+        .map(|n| {
+            (format!("{n}.yaml"), twice(&format!("v{n}"), &format!("v{}", n + 1), &format!("{}.yaml", n + 1)))
+        })
         .chain([("8.yaml".to_owned(), "- exec: echo ${v8}\n- {cp: {push: '${v8}', to: /x}}\n".to_owned())])
         .collect();
     let main = "name: n\ntargets: 'test'\nvariables: {v0: 32 letters make 32 TiB together.}\nsteps:\n  - include: 0.yaml\n";

@@ -1,20 +1,16 @@
 //! Serial consoles: captured through restarts and lost links, with the kernel's faults; on a terminal; and channels as pipes.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener};
-use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use atp_e2e::{Bed, bed, eventually};
-use parking_lot::Mutex;
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{LocalModes, tcgetattr};
+use rustix::termios::LocalModes;
 use serde_json::Value;
+
+use crate::support::Terminal;
 
 /// A time limit far beyond what is measured.
 const SOON: Duration = Duration::from_secs(90);
@@ -350,55 +346,5 @@ steps:
         assert_eq!(report["missed"].as_array().unwrap().len(), 3 - files, "{outcome:?}");
         let console = fs::read_to_string(evidence.join("h1").join(vm.name()).join("console.log")).unwrap();
         assert!(console.contains("before\n"), "{console}");
-    }
-}
-
-/// A terminal of a test, and all that was shown on it.
-struct Terminal {
-    master: fs::File,
-    slave: fs::File,
-    shown: Arc<Mutex<Vec<u8>>>,
-}
-
-impl Terminal {
-    fn open() -> Self {
-        let master: OwnedFd = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-        grantpt(&master).unwrap();
-        unlockpt(&master).unwrap();
-        let name = ptsname(&master, Vec::new()).unwrap();
-        let slave = fs::File::options().read(true).write(true).open(name.to_str().unwrap()).unwrap();
-        let master = fs::File::from(master);
-        let shown = Arc::new(Mutex::new(Vec::new()));
-        let (mut reader, all) = (master.try_clone().unwrap(), Arc::clone(&shown));
-        thread::spawn(move || {
-            let mut buffer = [0; 4096];
-            while let Ok(read @ 1..) = reader.read(&mut buffer) {
-                all.lock().extend(&buffer[..read]);
-            }
-        });
-        Terminal { master, slave, shown }
-    }
-
-    fn start(&self, atp: atp_e2e::Atp) -> std::process::Child {
-        let side = || Stdio::from(self.slave.try_clone().unwrap());
-        let mut command: Command = atp.into_command();
-        command.stdin(side()).stdout(side()).stderr(side());
-        command.spawn().unwrap()
-    }
-
-    fn text(&self) -> String {
-        String::from_utf8_lossy(&self.shown.lock()).into_owned()
-    }
-
-    fn shows(&self, text: &str) {
-        eventually(text, SOON, || if self.text().contains(text) { Ok(()) } else { Err(self.text()) });
-    }
-
-    fn type_in(&self, bytes: &[u8]) {
-        (&self.master).write_all(bytes).unwrap();
-    }
-
-    fn local_modes(&self) -> LocalModes {
-        tcgetattr(&self.slave).unwrap().local_modes
     }
 }

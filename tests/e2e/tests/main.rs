@@ -6,6 +6,7 @@ mod auto;
 mod capabilities;
 mod channels;
 mod consoles;
+mod copies;
 mod doctor;
 mod engines;
 mod events;

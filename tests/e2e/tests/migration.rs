@@ -1,4 +1,4 @@
-//! VMs that are migrated from host to host, and copies of VMs that share a UUID.
+//! VMs that are migrated from host to host.
 
 use std::fs;
 use std::path::PathBuf;
@@ -336,64 +336,6 @@ fn the_next_step_of_a_scenario_is_where_the_vm_has_moved_to() {
     let Some(Data::Scenario(report)) = &outcome.data else { panic!("{outcome:?}") };
     assert_eq!((report.steps.len(), report.teardown.len()), (5, 1));
     assert!(report.teardown.iter().all(|step| step.status == Status::Ok), "{report:?}");
-}
-
-#[test]
-fn every_verb_works_on_both_of_two_copies_that_share_a_uuid() {
-    let bed = bed();
-    let guest = mvm(&bed);
-    guest.copy(&bed.host("h2").unwrap()).unwrap();
-    let both = ["h1/mvm", "h2/mvm"];
-    let with = |meaning, args: &[&str]| {
-        bed.atp(args).env("ATP_TRANSPORT__SHARED_UUIDS", meaning).output("json").run()
-    };
-    let copies = |args: &[&str]| with("copies", args);
-    // One runs. Without a word for it the other may be the same VM.
-    let start = bed.run(&["vm", "start", "h1/mvm", "h2/mvm"]);
-    assert_eq!(start.exits_with(1).brief(), ["h1/mvm unchanged none", "h2/mvm failed none vm-moved"]);
-    assert!(start.outcome("h2/mvm").failure().hint.as_ref().unwrap().contains("shared_uuids"));
-    assert_eq!(state(&bed, "h2", &guest), "shut off");
-    let start = copies(&["vm", "start", "mvm", "--wait"]);
-    assert_eq!(start.exits_with(0).brief(), ["h1/mvm unchanged none", "h2/mvm ok done"]);
-    copies(&["wait", "mvm", "--for", "agent", "--timeout", "100s"]).exits_with(0);
-
-    // Both run. Each verb works on both, with and without the word.
-    for meaning in ["one-vm", "copies"] {
-        for args in [
-            &["vm", "list", "mvm"][..],
-            &["wait", "mvm", "--for", "agent", "--timeout", "100s"],
-            &["vm", "info", "mvm"],
-            &["exec", "mvm", "--", "true"],
-            &["qga", "mvm", "--", "guest-ping"],
-            &["qmp", "mvm", "--", "query-status"],
-            &["key", "mvm", "--", "enter"],
-            &["type", "mvm", "--", "a"],
-            &["wait", "mvm", "--for", "state=running"],
-            &["vm", "suspend", "mvm", "--yes", "--wait"],
-            &["vm", "resume", "mvm", "--wait"],
-            &["vm", "reset", "mvm", "--yes"],
-            &["vm", "start", "mvm"],
-        ] {
-            let run = with(meaning, args);
-            assert_eq!(run.exits_with(0).outcomes().len(), 2, "{args:?}");
-            for name in both {
-                assert_eq!(run.outcome(name).found_on, None, "{args:?}");
-            }
-        }
-    }
-
-    // One was destroyed, as libvirt says: it is off, and not moved.
-    assert_eq!(copies(&["vm", "destroy", "h2/mvm"]).exits_with(0).brief(), ["h2/mvm ok done"]);
-    let destroyed = bed.run(&["vm", "destroy", "h2/mvm", "h1/nothing*"]);
-    assert_eq!(destroyed.exits_with(0).brief(), ["h2/mvm unchanged none"]);
-    let off = bed.run(&["wait", "h2/mvm", "--for", "state=shut-off"]);
-    assert_eq!(off.exits_with(0).brief(), ["h2/mvm ok none"]);
-    assert_eq!(state(&bed, "h1", &guest), "running");
-    // Work on the one that is off is not done on the other.
-    let run = bed.run(&["exec", "h2/mvm", "--", "true"]);
-    assert_eq!(run.exits_with(1).brief(), ["h2/mvm failed none vm-not-running"]);
-    let destroyed = copies(&["vm", "destroy", "mvm", "--yes"]);
-    assert_eq!(destroyed.exits_with(0).brief(), ["h1/mvm ok done", "h2/mvm unchanged none"]);
 }
 
 #[test]

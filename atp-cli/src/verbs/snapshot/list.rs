@@ -51,6 +51,10 @@ fn trees(outcomes: &[Outcome]) -> String {
             continue;
         };
         let host = outcome.host.as_ref().map_or(NOTHING, |host| host.as_str());
+        if list.snapshots.is_empty() {
+            let nothing = [NOTHING; 5];
+            rows.add(Style::new(), &[&[host, vm(outcome)][..], &nothing].concat());
+        }
         let mut depths = HashMap::new();
         for snapshot in &list.snapshots {
             let parent = snapshot.parent.as_deref().and_then(|parent| depths.get(parent));
@@ -115,6 +119,13 @@ mod tests {
              h1    web  a         running  disks, memory     2023-11-14T22:13:20Z  -\n\
              h1    web    b       running  disks (external)  2023-11-14T22:13:20Z  -\n\
              h1    web      c *   running  disks, memory     2023-11-14T22:13:20Z  -\n"
+        );
+        let data = Some(Data::Snapshots(SnapshotList { snapshots: Vec::new() }));
+        let text = trees(&[Outcome { data, ..outcome(Some("web")) }]);
+        assert_eq!(
+            anstream::adapter::strip_str(&text).to_string(),
+            "HOST  VM   SNAPSHOT  STATE  KIND  CREATED  DESCRIPTION\n\
+             h1    web  -         -      -     -        -\n"
         );
         assert_eq!(at(u64::MAX), u64::MAX.to_string());
     }

@@ -86,11 +86,16 @@ fn draw_vms(frame: &mut Frame<'_>, view: &mut View, area: Rect) {
     view.page = usize::from(area.height).saturating_sub(1).max(1);
     let vms = view.vms();
     let marked = view.marked.min(vms.len().saturating_sub(1));
+    let longest = vms.iter().map(|vm| vm.host.as_str().len()).max().unwrap_or(0).clamp(4, 16) as u16;
+    // On a narrow screen the names and numbers go before the older bars.
+    let others = longest + 12 + 9 + 8 + 9 + 4 * 11 + 14 + 10;
+    let bars = area.width.saturating_sub(others).min(HISTORY as u16);
     // Only rows on the screen are made.
     let first = (marked + 1).saturating_sub(view.page);
     let rows = vms.iter().skip(first).take(view.page).map(|vm| {
         let cells = cells(vm);
         let history = view.history(vm).map(sparkline).unwrap_or_default();
+        let history = history.chars().skip(HISTORY - usize::from(bars)).collect();
         let mut texts: Vec<String> = cells.iter().map(|text| line(text).into_owned()).collect();
         texts.insert(4, history);
         let style = if vm.stale.is_some() { STALE } else { Style::new() };
@@ -105,11 +110,11 @@ fn draw_vms(frame: &mut Frame<'_>, view: &mut View, area: Rect) {
         Cell::from(format!("{name}{arrow}"))
     });
     let widths = [
-        Constraint::Max(16),
+        Constraint::Min(longest),
         Constraint::Min(12),
         Constraint::Length(9),
         Constraint::Length(8),
-        Constraint::Length(HISTORY as u16),
+        Constraint::Length(bars),
         Constraint::Length(9),
         Constraint::Length(11),
         Constraint::Length(11),

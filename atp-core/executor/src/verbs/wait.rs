@@ -243,10 +243,14 @@ fn too_late(
     last: &str,
     hint: Hint,
 ) -> Completion {
-    let message = format!(
-        "host {}: VM {:?}: waited until the deadline for {condition}: {last}",
-        job.target.host, domain.name
-    );
+    let vm = format!("VM {:?}", domain.name);
+    let awaited = match condition {
+        Condition::Agent => format!("the agent of {vm} answered"),
+        Condition::State(state) => format!("{vm} was in the state {:?}", state.as_str()),
+        Condition::Exec(spec) => format!("{:?} in {vm} ended with exit code 0", spec.program),
+        Condition::Port { port } => format!("a process in {vm} listened on port {port}"),
+    };
+    let message = format!("host {}: the deadline passed before {awaited}: {last}", job.target.host);
     let error = OutcomeError::new(ErrorKind::ConditionNotMet, message).with_hint(hint).retryable();
     Completion::failed(Status::Timeout, effect, error)
 }

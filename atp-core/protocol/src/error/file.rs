@@ -207,6 +207,9 @@ impl FileError {
             FileError::ReplaceUnknown { .. } => {
                 "compare the file in the guest with the original before copying it again"
             }
+            FileError::Local { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+                "check the path on this machine"
+            }
             FileError::Local { .. } => "check the path, its permissions and the free space on this machine",
             FileError::Busy { .. } => "wait until it has ended, or copy to another name",
             FileError::Occupied { .. } => {

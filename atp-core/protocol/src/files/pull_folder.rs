@@ -157,7 +157,8 @@ impl PullFolder {
         blocking(move || check_folder(&destination)).await?;
         let of = format!("{}\0{}", self.path, self.destination.display());
         let key: String = Digest::of(of.as_bytes()).to_string().chars().take(16).collect();
-        let output = script::output(carrier, PACK, &[&self.path, &key, &script::seconds_to(until)], deadline).await?;
+        let output =
+            script::output(carrier, PACK, &[&self.path, &key, &script::seconds_to(until)], deadline).await?;
         let stdout = script::checked(output, "make the archive of", &self.path)?;
         let archive =
             String::from_utf8(stdout).ok().filter(|path| path.starts_with('/')).ok_or_else(|| {

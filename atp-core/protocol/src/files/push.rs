@@ -452,8 +452,7 @@ impl Push {
             last_step.await;
             script::output(carrier, FINISH, &[partial, destination, &mode], deadline).await?
         };
-        let not_replaced =
-            if windows::is_path(destination) { NOT_REPLACED_ON_WINDOWS } else { NOT_REPLACED };
+        let not_replaced = if windows::is_path(destination) { NOT_REPLACED_ON_WINDOWS } else { NOT_REPLACED };
         if !output.exit_code.is_some_and(|code| code == 0 || not_replaced.contains(&code)) {
             let (path, reason) = (places.destination, script::reason(&output));
             return Err(FileError::ReplaceUnknown { path, reason }.into());
@@ -463,12 +462,7 @@ impl Push {
     }
 
     /// Unpacks the archive beside the destination, and returns the path of the folder. Whatever fails, the destination is unchanged.
-    async fn extract(
-        &self,
-        carrier: &impl Carrier,
-        places: &Places,
-        deadline: Instant,
-    ) -> Result<String> {
+    async fn extract(&self, carrier: &impl Carrier, places: &Places, deadline: Instant) -> Result<String> {
         let partial = places.partial.as_str();
         let unpacked = partial.strip_suffix("part").unwrap_or(partial).to_owned() + "new";
         let names = [partial, &places.destination, &unpacked, &script::seconds_to(deadline)];

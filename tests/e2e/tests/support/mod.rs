@@ -1,6 +1,7 @@
 //! Shared by tests of the library: managers of the bed's hosts, their settings, and common work.
 
 mod load;
+mod terminal;
 
 use std::fs;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 pub(crate) use load::Load;
+pub(crate) use terminal::Terminal;
 
 /// The hosts of the bed.
 pub(crate) const IDS: [&str; 3] = ["h1", "h2", "h3"];

@@ -91,7 +91,7 @@ impl ConsoleWatch {
             faults if faults.is_empty() => String::new(),
             faults => format!("; its kernel reported {faults}"),
         };
-        let message = format!("waited until the deadline for a line of the console: {last}{faults}");
+        let message = format!("the deadline passed before the console had the line: {last}{faults}");
         let error =
             OutcomeError::new(ErrorKind::ConditionNotMet, message).with_hint(Hint::GIVE_TIME).retryable();
         let error = OutcomeError { causes: vec![format!("no line matched /{}/", matcher.0)], ..error };

@@ -66,8 +66,9 @@ impl Bindings {
     }
 
     /// The variables with their values, the outermost first.
-    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = &(String, Template)> {
-        let mut scopes: Vec<_> = std::iter::successors(self.0.as_deref(), |scope| scope.outer.0.as_deref()).collect();
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &(String, Template)> {
+        let mut scopes: Vec<_> =
+            std::iter::successors(self.0.as_deref(), |scope| scope.outer.0.as_deref()).collect();
         scopes.reverse();
         scopes.into_iter().flat_map(|scope| &scope.variables)
     }
@@ -169,7 +170,10 @@ impl Step {
         for (name, template) in self.bindings.iter() {
             size += template.filled_size(values);
             if size > LARGEST {
-                return Err(format!("the variables of for_each and include are larger than {} MiB", LARGEST >> 20));
+                return Err(format!(
+                    "the variables of for_each and include are larger than {} MiB",
+                    LARGEST >> 20
+                ));
             }
             match fill(template, values) {
                 Ok(value) => {

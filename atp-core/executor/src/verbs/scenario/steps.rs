@@ -93,8 +93,7 @@ impl<'a> StepReader<'a> {
             Err(error) => return self.note(error),
         };
         for item in items {
-            let added =
-                self.look_at(item.place, item.size()).and_then(|()| self.add(item, steps));
+            let added = self.look_at(item.place, item.size()).and_then(|()| self.add(item, steps));
             if let Err(error) = added {
                 self.note(error);
             }
