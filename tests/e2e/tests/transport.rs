@@ -89,6 +89,10 @@ fn a_pool_grows_by_its_load_and_for_those_who_wait_and_shrinks_again() {
         // How many calls a connection carries, and how many are a high load.
         let (places, high) = if engine() == Engine::Library { (1, 1) } else { (4, 3) };
 
+        // A connection is measured when it is first to carry several calls, which wait for that.
+        drop(take(high).await);
+        becomes("connections of an idle pool", SOON, 1, total);
+
         // None has to wait: the load alone makes the pool grow, and only until less than 80 % are highly loaded.
         let held = take(high).await;
         becomes("connections of a highly loaded pool", SOON, 2, total);
