@@ -13,7 +13,7 @@ use super::list::{FileKind, stat};
 use super::partial::partial_path;
 use super::place::{check_folder, put_folder_in_place};
 use super::pull::{Pull, Pulled};
-use super::script::{self, Script};
+use super::script::{self, Script, watch_tar};
 use super::unpack::unpack;
 use super::{Progress, TransferPolicy, blocking};
 use crate::carrier::Carrier;
@@ -21,13 +21,15 @@ use crate::digest::Digest;
 use crate::error::{FileError, ProtocolError, Result};
 use crate::reserve::keep_back;
 
-/// Makes the archive of the folder `$1` in a folder of its own with the key `$2`, which only the agent's user can read, and
-/// prints its path. It is not made below the folder itself, as it would contain itself. What an earlier copy left there
-/// is removed: the archive of a folder that has not changed has the same bytes, so that the copy is still resumed.
+/// Makes the archive of the folder `$1` in a folder of its own, whose name has the key `$2` in it, which only the agent's user can
+/// read, and prints its path. It is not made below the folder itself, as it would contain itself. What an earlier copy left
+/// there is removed: the archive of a folder that has not changed has the same bytes, so that the copy is still resumed. In `$3`
+/// seconds `tar` ends, if it still runs.
 ///
 /// GNU's `tar` exits with 1 if a file changed while it was read: it is then as it was read, as any file that is copied.
 const PACK: Script = Script {
-    posix: r#"[ -e "$1" ] || exit 3
+    posix: concat!(
+        r#"[ -e "$1" ] || exit 3
 [ -d "$1" ] || exit 5
 command -v tar >/dev/null 2>&1 || exit 11
 cd "$1" || exit
@@ -37,14 +39,21 @@ place() { for place in /var/tmp /tmp /dev/shm; do
   case $real/ in "${here%/}"/*) ;; *) return;; esac
 done; echo 'there is no folder for its archive outside of it' >&2; return 1; }
 place || exit 1
-own=$real/.atp-$2.dir
-rm -rf "$own"
+rm -rf "$real/.atp-$2."*
+own=$real/.atp-$2.$$
 (umask 077; mkdir "$own") || exit 1
-tar -cf "$own/archive" . 2>"$own/said" </dev/null
-code=$?
-if [ $code = 1 ]; then case $(tar --version 2>/dev/null) in *GNU*) code=0;; esac; fi
-[ $code = 0 ] || { head -n 1 "$own/said" >&2; rm -rf "$own"; exit 1; }
-printf '%s' "$own/archive""#,
+tar -cf "$own/archive" . >"$own/said" 2>&1 </dev/null & tar=$!
+"#,
+        watch_tar!("$3"),
+        r#"if [ $code = 1 ]; then case $(tar --version 2>/dev/null) in *GNU*) code=0;; esac; fi
+[ $code = 0 ] || {
+  if [ -d "$own" ] && [ $code -lt 128 ]; then head -n 1 "$own/said" >&2
+  else echo 'tar was ended before it had read all' >&2; fi
+  rm -rf "$own"
+  exit 1
+}
+printf '%s' "$own/archive""#
+    ),
     windows: "",
 };
 
@@ -69,8 +78,8 @@ pub struct PullFolder {
 enum State {
     New,
     File(Pull),
-    /// The archive's path in the guest, and its transfer.
-    Archive(String, Pull),
+    /// The archive's path in the guest, until when it is there, and its transfer.
+    Archive(String, Instant, Pull),
 }
 
 impl PullFolder {
@@ -93,8 +102,8 @@ impl PullFolder {
     /// As [`Pull::run`]; [`FileError::Refused`] names an entry of the archive that leads elsewhere, or is neither a file nor a
     /// folder nor a link; [`FileError::Occupied`] a path that cannot be replaced, in a folder that is there.
     ///
-    /// Dropping the future leaves the partial file, and the archive in the guest. The next copy of the same folder to the
-    /// same destination resumes the one and replaces the other.
+    /// Dropping the future leaves the partial file, from which the next copy of the same folder to the same destination resumes. The
+    /// guest ends its `tar` and removes the archive by itself, by about twice the time to the deadline; or the next copy does.
     pub async fn run(
         &mut self,
         carrier: &impl Carrier,
@@ -103,12 +112,17 @@ impl PullFolder {
     ) -> Result<Pulled> {
         // Unpacking takes its time too.
         let fetched_by = keep_back(self.policy.reserve, deadline);
+        if let State::Archive(_, until, _) = &self.state
+            && *until < Instant::now()
+        {
+            self.state = State::New;
+        }
         if let State::New = self.state {
-            self.state = self.begin(carrier, self.policy.before(fetched_by)).await?;
+            self.state = self.begin(carrier, self.policy.before(fetched_by), deadline).await?;
         }
         let (archive, pull) = match &mut self.state {
             State::File(pull) => return pull.run(carrier, deadline, progress).await,
-            State::Archive(archive, pull) => (archive.clone(), pull),
+            State::Archive(archive, _, pull) => (archive.clone(), pull),
             State::New => return Err(FileError::NotFound { path: self.path.clone() }.into()),
         };
         let fetched = pull.fetch(carrier, fetched_by, progress).await;
@@ -135,7 +149,7 @@ impl PullFolder {
     }
 
     /// Looks at what is to be copied, and has its archive made if it is a folder.
-    async fn begin(&self, carrier: &impl Carrier, deadline: Instant) -> Result<State> {
+    async fn begin(&self, carrier: &impl Carrier, deadline: Instant, until: Instant) -> Result<State> {
         if stat(carrier, &self.path, deadline).await?.kind != FileKind::Directory {
             return Ok(State::File(Pull::new(&self.path, &self.destination, self.policy)));
         }
@@ -143,7 +157,8 @@ impl PullFolder {
         blocking(move || check_folder(&destination)).await?;
         let of = format!("{}\0{}", self.path, self.destination.display());
         let key: String = Digest::of(of.as_bytes()).to_string().chars().take(16).collect();
-        let output = script::output(carrier, PACK, &[&self.path, &key], deadline).await?;
+        let output =
+            script::output(carrier, PACK, &[&self.path, &key, &script::seconds_to(until)], deadline).await?;
         let stdout = script::checked(output, "make the archive of", &self.path)?;
         let archive =
             String::from_utf8(stdout).ok().filter(|path| path.starts_with('/')).ok_or_else(|| {
@@ -151,7 +166,7 @@ impl PullFolder {
                 ProtocolError::invalid_answer("guest-exec", detail)
             })?;
         let pull = Pull::of_archive(archive.clone(), &self.path, &self.destination, self.policy);
-        Ok(State::Archive(archive, pull))
+        Ok(State::Archive(archive, until, pull))
     }
 }
 

@@ -13,12 +13,13 @@ use tokio::time::Instant;
 use super::checksum;
 use super::handle::{Writer, write_size};
 use super::pack::pack;
-use super::script::{self, Script};
+use super::script::{self, Script, watch_tar};
 use super::{Progress, TransferPolicy, blocking};
 use crate::carrier::Carrier;
 use crate::digest::Digest;
 use crate::error::FileError;
 use crate::error::{ProtocolError, Result};
+use crate::windows;
 
 /// Creates the partial file that ends in `$3` beside the destination `t`, readable by its owner only. Prints both paths, each
 /// ended by NUL, and the size of the partial file.
@@ -97,30 +98,45 @@ pub(super) const EMPTY: Script = Script {
 };
 
 /// Gives the partial file `$1` the mode `$3` and the name `$2`, if that is still not a folder. Both names are in one
-/// folder, so `mv` only renames. On Windows there is no such mode, and a file that is replaced passes its permissions on.
+/// folder, so `mv` only renames. On Windows there is no such mode, and a file that is replaced passes its permissions on;
+/// `ReplaceFile` may fail when it has removed the old file already, so it is looked at what is there.
 pub(super) const FINISH: Script = Script {
     posix: r#"[ ! -d "$2" ] || exit 4
 chmod "$3" "$1" && mv -f "$1" "$2""#,
     windows: r"if([IO.Directory]::Exists($a[1])){exit 4}
-if([IO.File]::Exists($a[1])){[IO.File]::Replace($a[0],$a[1],[NullString]::Value)}else{[IO.File]::Move($a[0],$a[1])}",
+$old=[IO.File]::Exists($a[1])
+try{if($old){[IO.File]::Replace($a[0],$a[1],[NullString]::Value)}else{[IO.File]::Move($a[0],$a[1])}}
+catch{
+complain ($_.Exception.GetBaseException().Message)
+if([IO.File]::Exists($a[0]) -and ($old -eq [IO.File]::Exists($a[1]))){exit 9}
+exit 7
+}",
 };
 
 /// The exit codes of the last step that mean that nothing was replaced: `chmod` or `mv` failed, or the name is a
 /// folder. With any other code the shell or `mv` was killed, possibly after the rename.
 const NOT_REPLACED: [i32; 2] = [1, 4];
+/// The same on Windows, where a program that is ended by another one has the exit code 1 as well.
+const NOT_REPLACED_ON_WINDOWS: [i32; 2] = [9, 4];
 
-/// Unpacks the archive `$1` into the folder `$3`, which is made, and looks for what its entries cannot replace in the folder
-/// `$2`, if that is there: the first one is printed, with the exit code [`OCCUPIED`]. Nothing else is changed. An archive that cannot be
-/// unpacked is removed, as it may be what fills the disk.
+/// Unpacks the archive `$1` into a new folder, whose name begins with `$3`, prints its path, and looks for what its entries
+/// cannot replace in the folder `$2`, if that is there: the first one is printed, with the exit code [`OCCUPIED`]. Nothing else is
+/// changed. An archive that cannot be unpacked is removed, as it may be what fills the disk. In `$4` seconds the folder is
+/// removed, if [`PLACE`] has not begun by then, and `tar` ends; what an earlier copy left is removed at once.
 ///
 /// The archive was verified, and has no entry below a link, as it was made of a folder.
 const EXTRACT: Script = Script {
-    posix: r#"new=$3
-rm -rf "$new"
-(umask 077; mkdir "$new") || exit 1
-said=$(tar -xopf "$1" -C "$new" 2>&1 </dev/null) || {
-  printf '%s\n' "$said" | head -n 1 >&2
-  rm -rf "$new" "$1"
+    posix: concat!(
+        r#"own=$3.$$
+rm -rf "$3".*
+(umask 077; mkdir "$own" "$own/new") || exit 1
+tar -xopf "$1" -C "$own/new" >"$own/said" 2>&1 </dev/null & tar=$!
+"#,
+        watch_tar!("$4"),
+        r#"[ $code = 0 ] || {
+  if [ -d "$own" ] && [ $code -lt 128 ]; then head -n 1 "$own/said" >&2; rm -f "$1"
+  else echo 'tar was ended before it had unpacked all' >&2; fi
+  rm -rf "$own"
   exit 1
 }
 check() { for name in "$1"/* "$1"/.[!.]* "$1"/..?*; do
@@ -134,13 +150,16 @@ check() { for name in "$1"/* "$1"/.[!.]* "$1"/..?*; do
   printf '%s' "$to"
   return 1
 done; }
-[ ! -d "$2" ] || check "$new" "$2" || { rm -rf "$new"; exit 8; }"#,
+[ ! -d "$2" ] || check "$own/new" "$2" || { rm -rf "$own"; exit 8; }
+printf '%s' "$own""#
+    ),
     windows: "",
 };
 
-/// Gives the unpacked folder `$3` the mode `$4` and the name `$2`. If a folder is there, its files are moved into that one, a
-/// link is replaced and not followed, and what else is there stays. Removes the archive `$1`. As [`FINISH`], it exits with 1
-/// if nothing was replaced, and with another code if a part may have been.
+/// Gives the unpacked folder `$3/new` the mode `$4` and the name `$2`. If a folder is there, its files are moved into that one, a
+/// link is replaced and not followed, and what else is there stays. Removes `$3`, which gets another name first so that it is no
+/// longer removed when its time has passed, and the archive `$1`. As [`FINISH`], it exits with 1 if nothing was replaced, and with
+/// another code if a part may have been.
 const PLACE: Script = Script {
     posix: r#"merge() { for name in "$1"/* "$1"/.[!.]* "$1"/..?*; do
   [ -e "$name" ] || [ -L "$name" ] || continue
@@ -153,13 +172,15 @@ const PLACE: Script = Script {
   fi
   mv -f "$name" "$to" || return
 done; }
+own=$3.placed new=$3.placed/new
+mv "$3" "$own" || exit 1
 if [ -e "$2" ] || [ -L "$2" ]; then
-  [ -d "$2" ] && [ ! -L "$2" ] || exit 1
-  merge "$3" "$2" || exit 7
+  [ -d "$2" ] && [ ! -L "$2" ] || { rm -rf "$own"; exit 1; }
+  merge "$new" "$2" || exit 7
 else
-  chmod "$4" "$3" && mv "$3" "$2" || exit 1
+  chmod "$4" "$new" && mv "$new" "$2" || { rm -rf "$own"; exit 1; }
 fi
-rm -rf "$1" "$3"
+rm -rf "$1" "$own"
 exit 0"#,
     windows: "",
 };
@@ -424,15 +445,15 @@ impl Push {
         let mode = format!("{:04o}", self.source.mode);
         let (partial, destination) = (places.partial.as_str(), places.destination.as_str());
         let output = if self.source.is_folder() {
-            let unpacked = partial.strip_suffix("part").unwrap_or(partial).to_owned() + "new";
-            self.extract(carrier, &places, &unpacked, work_deadline).await?;
+            let unpacked = self.extract(carrier, &places, work_deadline).await?;
             last_step.await;
             script::output(carrier, PLACE, &[partial, destination, &unpacked, &mode], deadline).await?
         } else {
             last_step.await;
             script::output(carrier, FINISH, &[partial, destination, &mode], deadline).await?
         };
-        if !output.exit_code.is_some_and(|code| code == 0 || NOT_REPLACED.contains(&code)) {
+        let not_replaced = if windows::is_path(destination) { NOT_REPLACED_ON_WINDOWS } else { NOT_REPLACED };
+        if !output.exit_code.is_some_and(|code| code == 0 || not_replaced.contains(&code)) {
             let (path, reason) = (places.destination, script::reason(&output));
             return Err(FileError::ReplaceUnknown { path, reason }.into());
         }
@@ -440,15 +461,11 @@ impl Push {
         Ok(Pushed { path: places.destination, size: total, resumed_at, digest: found })
     }
 
-    /// Unpacks the archive beside the destination. Whatever fails, the destination is unchanged.
-    async fn extract(
-        &self,
-        carrier: &impl Carrier,
-        places: &Places,
-        unpacked: &str,
-        deadline: Instant,
-    ) -> Result<()> {
-        let names = [places.partial.as_str(), &places.destination, unpacked];
+    /// Unpacks the archive beside the destination, and returns the path of the folder. Whatever fails, the destination is unchanged.
+    async fn extract(&self, carrier: &impl Carrier, places: &Places, deadline: Instant) -> Result<String> {
+        let partial = places.partial.as_str();
+        let unpacked = partial.strip_suffix("part").unwrap_or(partial).to_owned() + "new";
+        let names = [partial, &places.destination, &unpacked, &script::seconds_to(deadline)];
         let output = script::output(carrier, EXTRACT, &names, deadline).await;
         let output = output.map_err(|error| match error.effect() {
             Effect::None => error,
@@ -457,7 +474,11 @@ impl Push {
         if output.exit_code == Some(OCCUPIED) {
             return Err(occupied(&output.stdout, "of another type than what is copied there"));
         }
-        script::checked(output, "unpack a folder at", &places.destination).map(drop)
+        let stdout = script::checked(output, "unpack a folder at", &places.destination)?;
+        String::from_utf8(stdout).ok().filter(|path| path.starts_with(&unpacked)).ok_or_else(|| {
+            let detail = "the guest's shell does not print the path of a folder";
+            ProtocolError::invalid_answer("guest-exec", detail)
+        })
     }
 
     /// Finds the paths in the guest, and how many bytes are there.

@@ -11,6 +11,34 @@ use crate::{shell, windows};
 /// The beginning of every script here: numbers and messages in one language.
 pub(super) const HEAD: &str = "export LC_ALL=C\n";
 
+/// Waits for the process `$tar`, whose exit code is then in `code`. It is ended after as many seconds as the parameter says, or when
+/// the folder `$own` is not there any more; and the folder is removed when that time has passed once more. So a copy whose client
+/// went away leaves nothing running and no archive, and another copy ends it by removing the folder. This goes on beside the script
+/// and without its output, for whose end the agent waits.
+macro_rules! watch_tar {
+    ($seconds:literal) => {
+        concat!(
+            "seconds=",
+            $seconds,
+            r#"
+while_there() { left=$seconds; while [ "$left" -gt 0 ] && [ -d "$own" ]; do sleep 1; left=$((left - 1)); done; }
+{ while_there; kill "$tar"; } >/dev/null 2>&1 </dev/null & watch=$!
+wait "$tar"
+code=$?
+kill "$watch" 2>/dev/null
+{ while_there; rm -rf "$own"; } >/dev/null 2>&1 </dev/null &
+"#
+        )
+    };
+}
+pub(super) use watch_tar;
+
+/// The number of seconds to a time that a script is told, and a little more: it is the client that ends the work.
+pub(super) fn seconds_to(deadline: Instant) -> String {
+    let left = deadline.saturating_duration_since(Instant::now());
+    (left.as_secs() + 2).to_string()
+}
+
 /// A script for each kind of system, which do the same: the path that is the first parameter says which of them is run.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Script {

@@ -486,6 +486,17 @@ async fn a_push_to_a_windows_guest_resumes() {
 }
 
 #[tokio::test]
+async fn a_last_step_that_fails_on_windows_has_no_effect_only_if_that_was_seen() {
+    for (status, effect) in [(9, Effect::None), (4, Effect::None), (1, Effect::Unknown), (7, Effect::Unknown)]
+    {
+        let guest = WindowsGuest::ending_with(status);
+        let source = Arc::new(Source::from_bytes("x", content(), 0o640));
+        let pushed = Push::new(source, r"C:\x", policy()).run(&guest, soon(), &mut |_| {}).await;
+        assert_eq!(pushed.unwrap_err().effect(), effect, "exit code {status}");
+    }
+}
+
+#[tokio::test]
 async fn what_a_windows_guest_cannot_do_is_said_by_name() {
     let (guest, here) = (WindowsGuest::new(), tempfile::tempdir().unwrap());
     // A path of another system.

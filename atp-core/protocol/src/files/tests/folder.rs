@@ -236,3 +236,30 @@ async fn a_folder_whose_archive_would_contain_itself_is_refused() {
     let error = pull.run(&LocalGuest::default(), soon(), &mut |_| {}).await.unwrap_err();
     assert!(error.to_string().contains("no folder for its archive"), "{error}");
 }
+
+#[test]
+fn a_tar_that_goes_on_is_ended_when_its_time_has_passed_or_its_folder_is_removed() {
+    const WATCHED: &str = concat!(
+        "own=$1\nmkdir \"$own\"\nsleep 600 >/dev/null 2>&1 </dev/null & tar=$!\n",
+        crate::files::script::watch_tar!("$2"),
+        "kill -0 $tar 2>/dev/null || echo $code"
+    );
+    for (seconds, is_removed) in [("1", false), ("600", true)] {
+        let place = tempfile::tempdir().unwrap();
+        let own = place.path().join("own");
+        let mut shell = std::process::Command::new("/bin/sh");
+        shell.args(["-c", WATCHED, "sh"]).arg(&own).arg(seconds).stdout(std::process::Stdio::piped());
+        let shell = shell.spawn().unwrap();
+        while is_removed && fs::remove_dir(&own).is_err() {
+            std::thread::yield_now();
+        }
+        // The agent waits for the end of what is written too.
+        let said = String::from_utf8(shell.wait_with_output().unwrap().stdout).unwrap();
+        assert_eq!(said, "143\n", "{seconds}");
+        let end = std::time::Instant::now() + Duration::from_secs(60);
+        while own.exists() {
+            assert!(std::time::Instant::now() < end);
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
