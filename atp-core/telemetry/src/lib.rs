@@ -12,7 +12,9 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> atp_transport::Result<()> {
-//! let manager = TransportManager::new(TransportConfig::default());
+//! let mut config = TransportConfig::default();
+//! config.pool.max_connections_per_host = 1;
+//! let manager = TransportManager::new(config);
 //! let exporter = Exporter::new(&manager, &ExporterConfig::default());
 //! manager.add_host(HostInfo::from_uri("demo", "test:///default")).await?;
 //! manager.execute_on_host("demo", |conn| async move { conn.hostname().await }).await?;

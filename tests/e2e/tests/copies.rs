@@ -201,7 +201,8 @@ const SLOW: [Try; 9] = [
         on.are("shut off");
     }),
     ("vm restore", |on| {
-        on.both(&["vm", "restore", VM, "--wait", "--timeout", "2m"], "ok done");
+        // Of two that are off it takes the word to start both.
+        on.with_word().both(&["vm", "restore", VM, "--wait", "--timeout", "2m"], "ok done");
         on.both(&["exec", VM, "--", "test", "-e", "/tmp/own/name"], "ok done");
     }),
     ("vm reboot", |on| {
@@ -213,8 +214,7 @@ const SLOW: [Try; 9] = [
         on.are("shut off");
     }),
     ("vm reset", |on| {
-        // Of two that are off it takes the word to start both.
-        Copies { meaning: "copies", files: on.files.clone(), ..*on }.both(&["vm", "start", VM], "ok done");
+        on.with_word().both(&["vm", "start", VM], "ok done");
         on.both(&["vm", "reset", VM, "--yes"], "ok done");
     }),
     // Each by itself, as the test goes on.
@@ -267,6 +267,11 @@ impl Copies<'_> {
             let line = format!("mkdir -p /tmp/own && echo {host} > /tmp/own/name && rm -f /tmp/since");
             self.run(&["exec", &format!("{host}/{VM}"), "--shell", "--", &line]).exits_with(0);
         }
+    }
+
+    /// The same, with the word for copies in the settings.
+    fn with_word(&self) -> Copies<'_> {
+        Copies { meaning: "copies", files: self.files.clone(), ..*self }
     }
 
     /// Each guest writes the name of its host to its console, once a second, until it is to keep quiet.

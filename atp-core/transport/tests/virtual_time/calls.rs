@@ -61,15 +61,9 @@ where
 async fn a_call_whose_deadline_has_passed_is_not_sent() {
     let manager = one_host(&Script::default(), multiplexed()).await;
     let hung = Hung::default();
-    let error = within_five_seconds(&manager, |lease| {
-        let hung = hung.clone();
-        async move {
-            sleep(6 * SECOND).await;
-            hung.call(&lease, 1).await
-        }
-    })
-    .await
-    .unwrap_err();
+    let lease = within_five_seconds(&manager, |lease| async move { Ok(lease) }).await.unwrap();
+    sleep(6 * SECOND).await;
+    let error = hung.call(&lease, 1).await.unwrap_err();
     assert_eq!((error.kind(), error.effect()), (ErrorKind::CallTimeout, Effect::None));
     assert!(hung.held.lock().unwrap().is_empty());
     assert_eq!(manager.pool("h1").unwrap().stats().suspect, 0);
