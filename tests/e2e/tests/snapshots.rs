@@ -126,6 +126,9 @@ fn a_snapshot_or_a_revert_that_is_cut_off_is_unknown_and_hurts_no_other() {
     // It is listed before the VM goes on. libvirt ends a QEMU that does not run without asking it.
     becomes("the guest", BOOT, Some(0), || bed.run(&["exec", &names[0], "--", "true"]).code());
     bed.run(&["qmp", &names[0], "--", "query-status"]).exits_with(0);
+    becomes("its state", BOOT, "running".to_owned(), || {
+        bed.run(&["vm", "list", &names[0]]).outcome(&names[0]).data["state"].as_str().unwrap().to_owned()
+    });
 
     guests[0].pause_qemu().unwrap();
     let hung = bed.run(&["snapshot", "revert", &names[0], &names[1], "clean", "--timeout", "30s", "--yes"]);
