@@ -4,7 +4,7 @@ import json
 import pickle
 import threading
 from pathlib import Path
-from typing import List
+from typing import List, Optional, Set
 
 import pytest
 from atp_libvirt import (
@@ -207,7 +207,7 @@ def test_a_console_is_captured_and_read_line_by_line(simulated: Simulated, tmp_p
         assert captured.file is not None and captured.file == str(tmp_path / "h1" / "vm1.log")
         assert "the console is open" in Path(captured.file).read_text()
         with fleet.console_lines("h2/*", timeout=600) as lines:
-            of = set()
+            of: Set[Optional[str]] = set()
             while of != {"vm1", "vm2"}:
                 of.add(next(lines).vm)
         assert list(lines) == []
