@@ -148,8 +148,9 @@ fn only<T>(found: Option<T>, count: usize, selection: &Selection) -> Result<T, F
         (Some(found), 1) => Ok(found),
         (_, 0) => Err(Failure::NoMatch(batch::nothing_matches(selection, &Operation::VmList, None))),
         _ => {
-            let [selector, ..] = &selection.selectors[..] else { unreachable!("a VM was asked for") };
-            let problem = Problem::new(format!("'{selector}' matches {count} VMs, and this is for one VM"));
+            let text: Vec<_> = selection.selectors.iter().map(ToString::to_string).collect();
+            let text = text.join(" ");
+            let problem = Problem::new(format!("'{text}' matches {count} VMs, and this is for one VM"));
             Err(problem.hint("name the VM as HOST/VM").into())
         }
     }
