@@ -20,7 +20,7 @@ pub(crate) struct RemoteWatch {
     told: Told,
 }
 
-/// What was told of hosts.
+/// What hosts have reported.
 #[derive(Default)]
 struct Told {
     /// Whether a host is watched, as far as it was told.

@@ -461,7 +461,7 @@ impl Push {
         Ok(Pushed { path: places.destination, size: total, resumed_at, digest: found })
     }
 
-    /// Unpacks the archive beside the destination, and returns the path of the folder. Whatever fails, the destination is unchanged.
+    /// Unpacks the archive beside the destination, and returns the path of the folder. If it fails, the destination is unchanged.
     async fn extract(&self, carrier: &impl Carrier, places: &Places, deadline: Instant) -> Result<String> {
         let partial = places.partial.as_str();
         let unpacked = partial.strip_suffix("part").unwrap_or(partial).to_owned() + "new";

@@ -99,7 +99,7 @@ fn refuse_other_origins(headers: &HeaderMap, host: &str) -> Result<(), Refusal> 
 
 /// The token of a request: sent with it, or that of its session.
 pub(crate) fn authenticate(service: &Service, headers: &HeaderMap, from: IpAddr) -> Result<Caller, Refusal> {
-    // A token that is known passes whatever others send from its address, which may be that of a proxy.
+    // A known token is accepted even if its address, which may be a proxy's, has sent too many unknown ones.
     let refused = |problem: &str| match service.limits().may_authenticate(from) {
         Ok(()) => {
             service.limits().failed_authentication(from);

@@ -61,7 +61,7 @@ pub(crate) struct ConnectionCalls {
     places: Arc<ResizableSemaphore>,
     /// Calls past their deadline that have not returned.
     overrun: AtomicUsize,
-    /// One of those has returned, or one that nobody waits for.
+    /// One of those has returned, or one whose caller has left.
     returned: Notify,
     /// More of them are wanted at once than there are places.
     more_wanted: Notify,
@@ -118,7 +118,7 @@ impl ConnectionCalls {
         self.overrun.load(Ordering::Relaxed)
     }
 
-    /// Returns when a call has returned that overran, or that nobody waits for. Cancel safe.
+    /// Returns when a call has returned that overran, or whose caller has left. Cancel safe.
     pub(crate) async fn returned(&self) {
         self.returned.notified().await;
     }
@@ -149,7 +149,7 @@ pub struct InFlight {
 pub(crate) struct CallMarks {
     /// The call is at a look before its request, so that the request was not sent.
     pub(crate) looks: AtomicBool,
-    /// Nobody waits for the call, so that its end has to be told to those who wait for its place.
+    /// The caller has left: those who wait for a place on the connection must be notified when the call ends.
     pub(crate) is_abandoned: AtomicBool,
 }
 

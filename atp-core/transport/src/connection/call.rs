@@ -129,7 +129,7 @@ impl<C: Connector> HostConnection<C> {
         };
         let Ok(admitted) = admitted else { return Err(not_sent()) };
         let Admitted { elsewhere, link, mut in_flight } = admitted?;
-        // A timer is looked at after its future: a place that was free at once is no reason to send what nobody waits for.
+        // `timeout_at` polls its future before its timer, so a free place is granted even after the deadline.
         if Instant::now() > deadline {
             // It would count among the calls that are stuck.
             drop(in_flight);

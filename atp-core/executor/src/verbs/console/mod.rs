@@ -28,8 +28,8 @@ use super::job::Job;
 use crate::run::PartialResult;
 use crate::safe_name::safe_name;
 
-/// For how long a capture that is asked to stop goes on: what the guest has written is on its way by then.
-const LAST_WORDS: Duration = Duration::from_millis(200);
+/// For how long a capture continues after a request to stop, so that output in flight is captured too.
+const DRAIN: Duration = Duration::from_millis(200);
 
 /// The time for the end of a file before the deadline.
 const RESERVE: Duration = Duration::from_millis(500);
@@ -84,7 +84,7 @@ pub(super) async fn perform(job: &Job, domain: &DomainInfo, spec: &ConsoleSpec) 
 /// Returns when a capture that was asked to stop is to end.
 async fn stopped(job: &Job) {
     job.attempt.stop_requested().await;
-    sleep(LAST_WORDS).await;
+    sleep(DRAIN).await;
 }
 
 /// When a capture ends so that its file is on disk by the deadline.

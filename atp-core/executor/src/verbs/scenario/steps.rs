@@ -103,7 +103,7 @@ impl<'a> StepReader<'a> {
         }
     }
 
-    /// Counts a step or an include of this size, whatever becomes of it.
+    /// Counts a step or an include of this size, also if it is refused later.
     fn look_at(&mut self, place: Place, size: usize) -> Result<()> {
         self.count += 1;
         self.size = self.size.saturating_add(size);
