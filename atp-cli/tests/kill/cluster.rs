@@ -357,28 +357,32 @@ fn while_the_database_is_away_nothing_is_started_and_no_outcome_is_lost() {
 
 #[test]
 fn targets_that_wait_are_started_by_others_soon_after_the_lease_of_one_that_is_killed() {
-    let mut bed = Bed::new(3, LEASE);
+    let mut bed = Bed::new(2, LEASE);
+    bed.wait_for("SELECT count(*) FROM controllers", |answer| answer == "2");
+    let others = bed.query("SELECT string_agg(quote_literal(id), ', ') FROM controllers");
+    bed.add();
+    let last = format!("SELECT id FROM controllers WHERE id NOT IN ({others})");
+    let lost = bed.wait_for(&last, |answer| !answer.is_empty());
+    let of_it = format!("FROM host_lease WHERE controller = '{lost}'");
+    bed.wait_for(&format!("SELECT count(*) {of_it}"), |answer| answer != "0");
     let policy = json!({"parallel": HOSTS * VMS, "per_host": 1, "timeout_ms": TIMEOUT_MS});
     let run = bed.begin(0, "*", "0.3", &policy);
     assert_eq!(bed.wait(0, &run, 20)["state"], "running");
+    let hosts = bed.query(&format!("SELECT string_agg(quote_literal(daemon), ', ') {of_it}"));
+    assert!(!hosts.is_empty(), "the one that is killed has no host");
+    let waiting = format!(
+        "SELECT count(*) FROM targets AS t WHERE run = {run} AND state = 'waiting' AND host IN ({hosts})"
+    );
+    assert_ne!(bed.query(&waiting), "0", "nothing waits on the hosts of the one that is killed");
     bed.controllers[2].service.kill();
     bed.controllers.pop();
-    // The one that renews no more.
-    thread::sleep(LEASE / 2);
-    let lost = bed.query("SELECT id FROM controllers ORDER BY expires LIMIT 1");
-    let mine = format!("SELECT daemon FROM host_lease WHERE controller = '{lost}' ORDER BY daemon");
-    let hosts = bed.query(&mine).lines().map(|host| format!("'{host}'")).collect::<Vec<_>>().join(", ");
-    assert!(!hosts.is_empty(), "the one that was killed had no host");
-    let end: i64 = bed
-        .query(&format!("SELECT max(expires) FROM host_lease WHERE controller = '{lost}'"))
-        .parse()
-        .unwrap();
+    // Its last renewal was before.
+    let end = now() + i64::try_from(LEASE.as_millis()).unwrap();
     // Those that wait, on hosts where nothing was started since.
     let left = format!(
-        "SELECT count(*) FROM targets AS t WHERE run = {run} AND state = 'waiting' AND host IN ({hosts}) AND NOT EXISTS (
+        "{waiting} AND NOT EXISTS (
             SELECT 1 FROM targets AS s WHERE s.run = t.run AND s.host = t.host AND s.epoch IS NOT NULL AND s.owner <> '{lost}')"
     );
-    assert_ne!(bed.query(&left), "0", "nothing waits on the hosts of the one that was killed");
     bed.wait_for(&left, |answer| answer == "0");
     let after = now() - end;
     println!(
