@@ -38,7 +38,8 @@ Usage: cargo xtask COMMAND
   simulate [--seed S] [--seeds N]
                     simulated hosts and the real client in one process and in virtual time: a seed, or many
   schemathesis      try the HTTP API of `atp serve` with generated requests, on a simulated fleet
-  structure         find files that import each other in a circle, and list where the words of a message decide
+  structure         find files that import each other in a circle, list where the words of a message decide, and compare
+                    docs/architecture.md with the crates and files
   features          compile each crate without its features and with each alone
   dist [--check]    make a Debian package and a tarball of `atp` with the native engine alone; or check that such a
                     package can be installed, used and removed

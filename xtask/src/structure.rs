@@ -5,6 +5,8 @@
 //!
 //! The check reads `use` declarations and paths, and follows re-exports to the file that defines what is named. Test
 //! modules and files that only tests have do not count.
+//!
+//! `docs/architecture.md` is checked too: see [`page`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -15,6 +17,7 @@ use modules::Modules;
 use crate::{Result, cargo};
 
 mod modules;
+mod page;
 mod text;
 mod words;
 
@@ -38,8 +41,8 @@ const EXCEPTIONS: &[Exception] = &[
 /// The files that each file imports from, with the names it takes from them.
 type Imports = BTreeMap<String, BTreeMap<String, BTreeSet<String>>>;
 
-/// Prints each circle with what its files import from each other, and each place where words decide, and fails if there is a
-/// circle or such a place without a reason.
+/// Prints each circle with what its files import from each other, each place where words decide, and what is wrong with the page
+/// on the architecture, and fails if there is a circle, such a place without a reason, or a fault of the page.
 pub(crate) fn run() -> Result<ExitCode> {
     let root = cargo::root();
     let mut imports = Imports::new();
@@ -49,6 +52,7 @@ pub(crate) fn run() -> Result<ExitCode> {
     }
     let mut problems = problems(&imports, EXCEPTIONS);
     problems.extend(words::problems(&words::readings(&root)?, words::REASONS));
+    problems.extend(page::problems(&root)?);
     for problem in &problems {
         println!("{problem}");
     }

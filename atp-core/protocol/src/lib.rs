@@ -30,7 +30,7 @@
 //!     Ok(())
 //! }
 //!
-//! /// Takes one lease for each VM: on a shared lease, a VM that hangs would block the others.
+//! /// Takes one lease for each VM, so that each query has a place of its own, whichever VM hangs.
 //! async fn query_all(manager: &TransportManager, host: &str) -> Result<(), ProtocolError> {
 //!     let list = async |connection: LibvirtConnection| connection.list_domains().await;
 //!     let vms = manager.execute_on_host(host, list).await?;
@@ -45,7 +45,8 @@
 //! }
 //! ```
 //!
-//! A lease carries one call at a time. For work on several VMs of a host take one lease for each, as above. A command that
+//! A lease stands for one call; calls that are made beside it take the places of other leases. For work on several VMs of a host
+//! take one lease for each, as above. A command that
 //! still waits for its turn on a lease at its deadline was not sent, and the error says so.
 //!
 //! A failure is a [`ProtocolError`]. It has its [`Origin`], what the user can try, and the

@@ -42,8 +42,8 @@ const BUSY_WINDOW: Duration = Duration::from_millis(200);
 
 /// Sends commands to one domain over a leased connection, which it borrows or owns.
 ///
-/// A lease carries one call at a time: carriers that share a lease wait for each other, whichever VMs they lead to, and
-/// a VM that hangs blocks them for as long as its call lasts. For work on several VMs take one lease for each.
+/// A lease stands for one call. Carriers that share a lease, whichever VMs they lead to, take the places of other leases, and
+/// wait where there is none. For work on several VMs take one lease for each.
 pub struct LibvirtCarrier<C> {
     connection: C,
     domain: Uuid,

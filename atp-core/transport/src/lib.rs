@@ -32,14 +32,16 @@
 //! What it promises, whatever hangs on the other side:
 //!
 //! - **Work ends by its deadline.** A caller leaves at its deadline, with an error that says at which stage, and a connection
-//!   whose calls overrun is replaced. Calls of libvirt's C library block, some for ever: they run on threads of our own.
+//!   with [`suspect_after`](CallConfig::suspect_after) overrun calls is replaced (two with the native engine, one with the
+//!   library). Calls of libvirt's C library block, some for ever: they run on threads of our own.
 //! - **No host and no VM holds up another.** The calls under way are limited per VM, per connection and per
 //!   host, below what a daemon can take, so that hung VMs leave room for those that answer.
 //! - **Errors say what happened**: the [kind](ErrorKind), whether it may have had an [`Effect`], whether a retry
 //!   can help, and what to try.
 //!
-//! A lease is one call at a time, so a call to a VM that hangs holds up the calls made after it on the same lease. Work on
-//! several VMs of a host takes a lease for each, and the pool opens connections for them, up to
+//! A lease stands for one call; calls that are made beside it take the places of other leases. So that each call has a place and
+//! none waits for a VM that hangs, work on several VMs of a host takes a lease for each, and the pool opens connections for
+//! them, up to
 //! [`max_connections_per_host`](PoolConfig::max_connections_per_host):
 //!
 //! ```no_run
@@ -97,7 +99,7 @@
 //! - **Lane** ([`Lane`]): the queue of a VM's monitor, or of its agent, that takes one command at a time.
 //! - **Unproven**: a VM that has not answered a call within the last minute. Few calls to such VMs are in flight at a time.
 //! - **Stuck**: a call, or an attempt to connect, that is past its deadline and has not returned.
-//! - **Suspect**: a connection on which a call has overrun. It takes no new leases and closes when it is unused.
+//! - **Suspect**: a connection on which [`suspect_after`](CallConfig::suspect_after) calls have overrun, or a probe. It takes no new leases and closes when it is unused.
 //! - **Draining**: a connection that is too old, or one too many. It closes when its leases are back.
 //! - **Effect** ([`Effect`]): what work did to its target: `none`, `done`, or `unknown` where it was sent and no answer came.
 //! - **Gap** ([`WatchItem::Gap`]): a time in which the events of a host were not received.

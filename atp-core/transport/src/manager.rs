@@ -1,4 +1,4 @@
-//! All hosts: added, removed, counted. How work is run on them stands in `execute.rs`.
+//! All hosts: added, removed, counted. How work is run on them stands in `execute/`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;

@@ -5,7 +5,8 @@
 //!
 //! The daemon stops reading a connection, keepalive included, while `max_client_requests` (5 by default) of its
 //! messages are not answered. So everything that counts there takes one of the link's slots, and gives it back only
-//! when the daemon has shown that it is done with it. How many slots a link has is measured when it is opened.
+//! when the daemon has shown that it is done with it. How many slots a link has is measured when it is opened, or
+//! when more are wanted ([`measure`](crate::ConnectOptions::measure)).
 
 mod driver;
 mod events;

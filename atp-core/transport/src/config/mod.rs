@@ -1,6 +1,7 @@
 //! Every tunable of the transport, as plain data with its default.
 //!
-//! Durations are written as `30s`, `5m`, `250ms`. No other module holds a time-out or a size.
+//! Durations are written as `30s`, `5m`, `250ms`. Other modules have only limits that libvirt or the operating system sets, and
+//! bounds that no user needs to choose.
 //! `docs/configuration.md` says how to choose each; a test compares it with these types.
 
 mod breaker;
@@ -264,7 +265,7 @@ pub struct CallConfig {
     /// library and with connectors of a program's own. More than one with the library is asking for trouble: libvirt's
     /// client (9.0 at least) can leave a call unsent beside one that hangs, and corrupts its memory when a connection
     /// with several calls in flight dies of its keepalive. A connection of the native engine has fewer if its
-    /// daemon takes fewer (`max_client_requests`, 5 by default), which is measured when it opens.
+    /// daemon takes fewer (`max_client_requests`, 5 by default), which is measured when more than one is wanted.
     pub max_per_connection: usize,
     /// Calls on one connection that overran and have not returned, at which it takes no new work and is replaced; 0 for
     /// what the host's engine allows: 2 with the native one, 1 with the library and with connectors of a program's own.
@@ -316,7 +317,7 @@ impl CallConfig {
     }
 }
 
-/// libvirt's keepalive: a connection whose daemon is silent for `interval × count` is closed by the C library.
+/// libvirt's keepalive: a connection whose daemon is silent for `interval × count` is closed by its engine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct KeepaliveConfig {

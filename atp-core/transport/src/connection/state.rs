@@ -18,7 +18,7 @@ pub enum ConnectionState {
         /// The number of the attempt that is waited for or under way, from 1.
         attempt: u32,
     },
-    /// A call overran its deadline and cannot be stopped: no new work, and closed when all is returned.
+    /// So many calls, or a probe, overran their deadlines and cannot be stopped: no new work, and closed when all is returned.
     Suspect,
     /// Old, or one too many: no new work, and closed when all is returned.
     Draining,

@@ -2,8 +2,9 @@
 //!
 //! Each open channel has a connection of its own. A daemon that cannot pass on what a channel is sent, because
 //! no process in the guest reads it, stops reading that client's connection altogether after a few packets; on a
-//! shared connection that would stop every other call. Writes block and so run on the threads for calls;
-//! reading is driven by libvirt's event loop and costs no thread.
+//! shared connection that would stop every other call. What comes is read at once, up to a bound; a write waits until the
+//! daemon takes it. With the native engine both are tasks. With the library, writes block and so run on the threads for
+//! calls; reading is driven by libvirt's event loop and costs no thread.
 
 use std::collections::VecDeque;
 use std::future::Future;

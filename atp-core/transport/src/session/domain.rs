@@ -330,7 +330,7 @@ impl LibvirtConnection {
     /// [`TransportError::NeedsLibrary`](crate::TransportError::NeedsLibrary) where the engine is another; nothing was sent.
     ///
     /// Deadline, limits and metrics are those of every other call. The closure cannot be stopped: one that
-    /// overruns its deadline makes the connection suspect.
+    /// overruns its deadline makes the connection suspect, as it carries one call at a time.
     #[cfg(feature = "library")]
     pub async fn run_blocking<T, F>(&self, operation: &'static str, call: F) -> Result<T>
     where

@@ -132,7 +132,8 @@ pub enum TransportEvent {
         #[serde(serialize_with = "seconds")]
         waited: Duration,
     },
-    /// A call overran its deadline and cannot be stopped. Its connection gets no new work and is replaced.
+    /// So many calls on a connection, or a probe, overran their deadlines and cannot be stopped that it gets no new work and
+    /// is replaced.
     Suspect {
         /// Which.
         connection: u64,
