@@ -47,7 +47,7 @@ pub(crate) fn definition(vm: &Vm) -> String {
         "  <memory unit='KiB'>{MEMORY_KIB}</memory>\n  <currentMemory unit='KiB'>{MEMORY_KIB}</currentMemory>\n  \
          <vcpu placement='static'>{VCPUS}</vcpu>\n  <os>\n    <type arch='x86_64'>hvm</type>\n  </os>\n  <devices>\n    \
          <disk type='file' device='disk'>\n      <driver name='qemu' type='qcow2'/>\n      \
-         <target dev='vda' bus='virtio'/>\n    </disk>\n    \
+         <source file='/images/disk.qcow2'/>\n      <target dev='vda' bus='virtio'/>\n    </disk>\n    \
          <channel type='unix'>\n      <target type='virtio' name='org.qemu.guest_agent.0'{state}/>\n    </channel>\n  \
          </devices>\n</domain>\n"
     ));

@@ -27,5 +27,5 @@ pub use image::RawImage;
 pub use labels::{LABELS_NAMESPACE, read_labels};
 #[cfg(any(feature = "library", feature = "native"))]
 pub(crate) use snapshot::read_snapshot;
-pub use snapshot::{internal_snapshot_obstacles, save_obstacles};
+pub use snapshot::{external_snapshot_obstacles, internal_snapshot_obstacles, save_obstacles};
 pub(crate) use snapshot::{reverts_external_snapshots, snapshot_xml};

@@ -69,40 +69,96 @@ fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
-/// What keeps libvirt from making a snapshot within a domain's disk images (an internal one), by the domain's definition. With
-/// the memory of a domain that runs more is in the way. Empty if nothing is. XML that cannot be read is no obstacle.
+/// What keeps libvirt from making a snapshot within a domain's disk images (an internal one), by the domain's definition, each with
+/// the way out of it. With the memory of a domain that runs other things are in the way than of one that is shut off. Empty if
+/// nothing is. XML that cannot be read is no obstacle.
+///
+/// libvirt keeps all disks that can be written to or none (`qemuSnapshotPrepare`). It passes over drives without a medium, and over
+/// read-only disks, as CD-ROMs are.
 pub fn internal_snapshot_obstacles(xml: &str, with_memory: bool) -> Vec<String> {
     let Ok(document) = Document::parse(xml) else { return Vec::new() };
     let root = document.root_element();
     let mut obstacles = Vec::new();
-    let disks: Vec<_> = devices(root, "disk").filter(is_writable_disk).collect();
+    let disks: Vec<_> = devices(root, "disk").filter(|disk| is_writable(*disk)).collect();
     if disks.is_empty() {
         obstacles.push("it has no disk that could keep a snapshot".to_owned());
     }
-    for disk in disks {
-        let target = child(disk, "target").and_then(|target| target.attribute("dev")).unwrap_or("?");
-        match child(disk, "driver").and_then(|driver| driver.attribute("type")) {
-            Some("qcow2") => {}
-            format => {
-                let format = format.unwrap_or("unknown");
-                obstacles.push(format!(
-                    "its disk {target} has the format {format}, and only qcow2 keeps snapshots"
-                ));
-            }
-        }
-    }
+    obstacles.extend(disks.into_iter().filter_map(|disk| internal_disk_obstacle(disk, with_memory)));
     let firmware = child(root, "os")
         .and_then(|os| child(os, "loader"))
         .filter(|loader| loader.attribute("type") == Some("pflash"));
-    let nvram =
-        child(root, "os").and_then(|os| child(os, "nvram")).and_then(|nvram| nvram.attribute("format"));
-    if firmware.is_some() && nvram != Some("qcow2") {
-        obstacles.push("its firmware is in pflash, whose variables keep no snapshots".to_owned());
+    let nvram = child(root, "os").and_then(|os| child(os, "nvram"));
+    let format = nvram.and_then(|nvram| nvram.attribute("format")).unwrap_or("raw");
+    if firmware.is_some() && format != "qcow2" {
+        obstacles.push(format!(
+            "its firmware is in pflash, whose variables (nvram) are kept in the format {format}, and only qcow2 keeps snapshots, \
+             for libvirt 10.10 and later (or remove the firmware, if the guest boots without UEFI)"
+        ));
     }
     if with_memory {
         obstacles.extend(memory_obstacles(root));
     }
     obstacles
+}
+
+/// Why a disk that can be written to cannot be in a snapshot within the images.
+fn internal_disk_obstacle(disk: Node<'_, '_>, with_memory: bool) -> Option<String> {
+    let name = disk_name(disk);
+    if disk.attribute("device") == Some("lun") {
+        return Some(format!(
+            "its {name} passes SCSI commands through to a device of the host (device='lun'), which keeps no snapshots (detach it)"
+        ));
+    }
+    if let Some(mode @ ("no" | "external" | "manual")) = disk.attribute("snapshot") {
+        return Some(format!(
+            "its {name} is not to be in such snapshots (snapshot='{mode}'), and libvirt keeps all disks or none (remove \
+             snapshot='{mode}', or make it read-only)"
+        ));
+    }
+    let format = child(disk, "driver").and_then(|driver| driver.attribute("type")).unwrap_or("unknown");
+    if format != "qcow2" {
+        let way_out = match disk.attribute("device") {
+            Some("floppy") => "eject it, or make it read-only",
+            _ => "convert its image with `qemu-img convert -O qcow2`, or detach it",
+        };
+        return Some(format!(
+            "its {name} has the format {format}, and only qcow2 keeps snapshots ({way_out})"
+        ));
+    }
+    match disk.attribute("type") {
+        // Of a VM that runs QEMU itself keeps the snapshot.
+        Some(kind @ ("network" | "dir" | "nvme" | "vhostuser")) if !with_memory => Some(format!(
+            "its {name} is on storage of the type {kind}, where libvirt makes no snapshot of a VM that is shut off (start it)"
+        )),
+        _ => None,
+    }
+}
+
+/// What keeps libvirt from making a snapshot in files beside a domain's disk images (an external one), by the domain's definition.
+pub fn external_snapshot_obstacles(xml: &str) -> Vec<String> {
+    let Ok(document) = Document::parse(xml) else { return Vec::new() };
+    let is_left_out = |disk: &Node<'_, '_>| matches!(disk.attribute("snapshot"), Some("no" | "manual"));
+    let disks =
+        devices(document.root_element(), "disk").filter(|disk| is_writable(*disk) && !is_left_out(disk));
+    let disks: Vec<_> = disks.collect();
+    if disks.is_empty() {
+        return vec!["it has no disk of which a snapshot could be made".to_owned()];
+    }
+    let obstacle = |disk: Node<'_, '_>| {
+        let name = disk_name(disk);
+        let way_out = "(detach it, or leave it out with snapshot='no')";
+        match (disk.attribute("device"), disk.attribute("type")) {
+            (Some("lun"), _) => Some(format!(
+                "its {name} passes SCSI commands through to a device of the host (device='lun') {way_out}"
+            )),
+            // libvirt names the new file after the image's.
+            (_, Some(kind @ ("block" | "network" | "dir" | "nvme" | "vhostuser"))) => {
+                Some(format!("its {name} is on storage of the type {kind}, and not a file {way_out}"))
+            }
+            _ => None,
+        }
+    };
+    disks.into_iter().filter_map(obstacle).collect()
 }
 
 /// What keeps libvirt from saving a domain's memory, by the domain's definition.
@@ -117,26 +173,39 @@ fn memory_obstacles(root: Node<'_, '_>) -> Vec<String> {
     let passed = devices(root, "hostdev").filter(|device| device.attribute("type") != Some("usb")).count();
     let cards = devices(root, "interface").filter(|card| card.attribute("type") == Some("hostdev")).count();
     if passed + cards > 0 {
-        obstacles
-            .push("a device of the host is passed through to it, whose state cannot be saved".to_owned());
+        obstacles.push(
+            "a device of the host is passed through to it, whose state cannot be saved (detach it)"
+                .to_owned(),
+        );
     }
     let is_shared = |folder: &Node<'_, '_>| {
         child(*folder, "driver").is_some_and(|driver| driver.attribute("type") == Some("virtiofs"))
     };
     if devices(root, "filesystem").any(|folder| is_shared(&folder)) {
         obstacles.push(
-            "a folder of the host is shared with it (virtiofs), whose state cannot be saved".to_owned(),
+            "a folder of the host is shared with it (virtiofs), whose state cannot be saved (detach it)"
+                .to_owned(),
         );
     }
     obstacles
 }
 
-/// A disk that a snapshot has to contain: libvirt passes over media, disks that cannot be written, and those that the
-/// definition leaves out.
-fn is_writable_disk(disk: &Node<'_, '_>) -> bool {
-    matches!(disk.attribute("device"), None | Some("disk" | "lun"))
-        && child(*disk, "readonly").is_none()
-        && disk.attribute("snapshot") != Some("no")
+/// Whether a disk can be written to: libvirt says of each that cannot that it is read-only, and of a drive without a medium no
+/// source.
+fn is_writable(disk: Node<'_, '_>) -> bool {
+    let source = match disk.attribute("type") {
+        None | Some("file") => child(disk, "source").and_then(|source| source.attribute("file")),
+        Some("block") => child(disk, "source").and_then(|source| source.attribute("dev")),
+        Some(_) => child(disk, "source").map(|_| ""),
+    };
+    source.is_some() && disk.attribute("device") != Some("cdrom") && child(disk, "readonly").is_none()
+}
+
+/// What a disk is, and its name in the guest.
+fn disk_name(disk: Node<'_, '_>) -> String {
+    let kind = if disk.attribute("device") == Some("floppy") { "floppy" } else { "disk" };
+    let target = child(disk, "target").and_then(|target| target.attribute("dev")).unwrap_or("?");
+    format!("{kind} {target}")
 }
 
 fn devices<'a, 'i>(root: Node<'a, 'i>, name: &'static str) -> impl Iterator<Item = Node<'a, 'i>> {
@@ -163,33 +232,61 @@ mod tests {
     }
 
     fn disk(attributes: &str, format: &str, more: &str) -> String {
-        format!("<disk {attributes}><driver name='qemu' type='{format}'/><target dev='vda'/>{more}</disk>")
+        format!(
+            "<disk {attributes}><driver name='qemu' type='{format}'/><source file='/d'/><target dev='vda'/>{more}</disk>"
+        )
     }
 
     #[test]
-    fn a_vm_that_cannot_be_snapshotted_says_why() {
+    fn a_vm_that_cannot_be_snapshotted_says_why_and_what_to_do() {
         let qcow2 = disk("device='disk'", "qcow2", "");
+        let with = |more: &str| format!("{qcow2}{more}");
         let pflash = "<loader type='pflash'>/fw</loader><nvram>/vars</nvram>";
         let newer = "<loader type='pflash'>/fw</loader><nvram format='qcow2'>/vars</nvram>";
         let passed = "<hostdev mode='subsystem' type='pci'/>";
+        let empty =
+            "<disk type='file' device='floppy'><driver name='qemu' type='raw'/><target dev='fda'/></disk>";
+        let network = "<disk type='network'><driver type='qcow2'/><source protocol='rbd' name='p/i'/><target dev='vdb'/></disk>";
+        let lun = "<disk type='block' device='lun'><driver type='raw'/><source dev='/dev/sdx'/><target dev='sda'/></disk>";
         for (os, devices, with_memory, why) in [
             ("", qcow2.clone(), true, None),
             ("", String::new(), true, Some("no disk")),
-            ("", disk("device='disk'", "raw", ""), false, Some("vda has the format raw")),
-            ("", format!("{qcow2}{}", disk("device='cdrom'", "raw", "<readonly/>")), true, None),
-            ("", format!("{qcow2}{}", disk("snapshot='no'", "raw", "")), true, None),
-            (pflash, qcow2.clone(), false, Some("pflash")),
-            (newer, qcow2.clone(), false, None),
-            ("", format!("{qcow2}{passed}"), true, Some("passed through")),
-            ("", format!("{qcow2}{passed}"), false, None),
-            ("", format!("{qcow2}<hostdev mode='subsystem' type='usb'/>"), true, None),
-            ("", format!("{qcow2}<interface type='hostdev'/>"), true, Some("passed through")),
             (
                 "",
-                format!("{qcow2}<filesystem><driver type='virtiofs'/></filesystem>"),
-                true,
-                Some("virtiofs"),
+                disk("device='disk'", "raw", ""),
+                false,
+                Some("disk vda has the format raw, and only qcow2"),
             ),
+            ("", disk("", "raw", ""), true, Some("(convert its image with `qemu-img convert -O qcow2`")),
+            ("", disk("", "raw", "<shareable/>"), true, Some("disk vda has the format raw")),
+            ("", with(lun), true, Some("disk sda passes SCSI commands through")),
+            ("", with(network), true, None),
+            ("", with(network), false, Some("disk vdb is on storage of the type network")),
+            // What cannot be written to, and what is not there.
+            ("", with(&disk("device='cdrom'", "raw", "<readonly/>")), true, None),
+            ("", with("<disk type='file' device='cdrom'><target dev='sdb'/></disk>"), true, None),
+            ("", with(&disk("device='disk'", "raw", "<readonly/>")), true, None),
+            ("", with(&disk("", "raw", "<readonly/><shareable/>")), true, None),
+            ("", with(empty), true, None),
+            ("", with(&disk("device='floppy'", "raw", "<readonly/>")), true, None),
+            ("", with(&disk("device='floppy'", "raw", "")), true, Some("floppy vda has the format raw")),
+            ("", with(&disk("device='floppy'", "raw", "")), true, Some("(eject it, or make it read-only)")),
+            // libvirt keeps all or none.
+            (
+                "",
+                with(&disk("snapshot='no'", "raw", "")),
+                true,
+                Some("(snapshot='no'), and libvirt keeps all"),
+            ),
+            ("", with(&disk("snapshot='no'", "raw", "<readonly/>")), true, None),
+            ("", with(&disk("snapshot='external'", "qcow2", "")), false, Some("snapshot='external'")),
+            (pflash, qcow2.clone(), false, Some("pflash")),
+            (newer, qcow2.clone(), false, None),
+            ("", with(passed), true, Some("passed through")),
+            ("", with(passed), false, None),
+            ("", with("<hostdev mode='subsystem' type='usb'/>"), true, None),
+            ("", with("<interface type='hostdev'/>"), true, Some("passed through")),
+            ("", with("<filesystem><driver type='virtiofs'/></filesystem>"), true, Some("virtiofs")),
         ] {
             let xml = domain(os, &devices);
             let obstacles = internal_snapshot_obstacles(&xml, with_memory);
@@ -198,6 +295,21 @@ mod tests {
                 Some(why) => {
                     assert!(obstacles.len() == 1 && obstacles[0].contains(why), "{obstacles:?} of {xml}")
                 }
+            }
+        }
+        for (devices, why) in [
+            (disk("", "raw", ""), None),
+            (with(&disk("device='floppy'", "raw", "")), None),
+            (with(&disk("snapshot='no'", "raw", "")), None),
+            (disk("snapshot='no'", "raw", ""), Some("no disk")),
+            (disk("device='cdrom'", "raw", "<readonly/>"), Some("no disk")),
+            (with(lun), Some("disk sda passes SCSI commands through")),
+            (with(network), Some("disk vdb is on storage of the type network")),
+        ] {
+            let obstacles = external_snapshot_obstacles(&domain(pflash, &devices));
+            match why {
+                None => assert_eq!(obstacles, [""; 0], "{devices}"),
+                Some(why) => assert!(obstacles.len() == 1 && obstacles[0].contains(why), "{obstacles:?}"),
             }
         }
         assert_eq!(save_obstacles(&domain("", passed)).len(), 1);

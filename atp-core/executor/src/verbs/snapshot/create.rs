@@ -2,7 +2,7 @@
 
 use atp_api::{Data, OutcomeError, SnapshotSpec};
 use atp_protocol::ProtocolError;
-use atp_transport::domain::{DomainInfo, internal_snapshot_obstacles};
+use atp_transport::domain::{DomainInfo, external_snapshot_obstacles, internal_snapshot_obstacles};
 use atp_transport::{Effect, ErrorKind, Hint, LibvirtConnection};
 
 use super::{NO_EXTERNAL, find, impossible, refused};
@@ -34,21 +34,21 @@ async fn create_on(
     }
     // Of a VM that is shut off there is no memory, and nothing else writes to its images: the snapshot is kept in them.
     let disk_only = spec.disk_only && now.state.is_active();
-    if disk_only {
-        if !connection.reverts_external_snapshots().await? {
-            let completion =
-                impossible(job, domain, "snapshotted without its memory", &[NO_EXTERNAL.to_owned()]);
-            return Ok(Completion {
-                error: completion.error.map(|error| error.with_hint(Hint::SNAPSHOT_OFF_VM)),
-                ..completion
-            });
-        }
+    if disk_only && !connection.reverts_external_snapshots().await? {
+        let completion = impossible(job, domain, "snapshotted without its memory", &[NO_EXTERNAL.to_owned()]);
+        return Ok(Completion {
+            error: completion.error.map(|error| error.with_hint(Hint::SNAPSHOT_OFF_VM)),
+            ..completion
+        });
+    }
+    let xml = connection.domain_xml(domain.uuid, false).await?;
+    let obstacles = if disk_only {
+        external_snapshot_obstacles(&xml)
     } else {
-        let xml = connection.domain_xml(domain.uuid, false).await?;
-        let obstacles = internal_snapshot_obstacles(&xml, now.state.is_active());
-        if !obstacles.is_empty() {
-            return Ok(impossible(job, domain, "snapshotted", &obstacles));
-        }
+        internal_snapshot_obstacles(&xml, now.state.is_active())
+    };
+    if !obstacles.is_empty() {
+        return Ok(impossible(job, domain, "snapshotted", &obstacles));
     }
     job.attempt.mark_sent().await;
     let description = spec.description.as_deref();
