@@ -14,6 +14,9 @@
 //! whose locks another program grants, are refused. A caller that does not reserve is not kept away from a VM. A reservation ends by
 //! the machine's clock of the day: one that is set forward ends it earlier.
 
+#[cfg(test)]
+mod stopped;
+
 use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _};
@@ -180,6 +183,8 @@ impl Reservations {
         if free.len() < count {
             return Ok(Reserved::TooFew { free: free.len() });
         }
+        #[cfg(test)]
+        stopped::between_check_and_set();
         let until_ms = now_ms().saturating_add(millis(time));
         let granted: Vec<Reservation> = free[..count]
             .iter()
