@@ -1,6 +1,7 @@
 //! Processes that are stopped between the look for free VMs and their reservation.
 
 use std::fs::{self, File};
+use std::io::{self, Read as _, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -30,6 +31,8 @@ fn rounds() -> u32 {
 pub(super) fn between_check_and_set() {
     if env::var_os(FOLDER).is_some() {
         kill_process(getpid(), Signal::STOP).unwrap();
+        // Another thread may have got the signal, and this one stops a little later: the test says when it was stopped.
+        io::stdin().read_exact(&mut [0]).unwrap();
     }
 }
 
@@ -92,17 +95,18 @@ fn of_processes_that_are_stopped_between_check_and_set_none_gets_a_vm_of_another
         format!("{module}::of_processes_that_are_stopped_between_check_and_set_none_gets_a_vm_of_another");
     let start = |_| {
         let mut command = Command::new(env::current_exe().unwrap());
-        command.args([&name, "--exact", "--nocapture"]).env(FOLDER, folder.path()).stdout(Stdio::null());
-        Process(command.spawn().unwrap())
+        command.args([&name, "--exact", "--nocapture"]).env(FOLDER, folder.path());
+        Process(command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap())
     };
     let mut running: Vec<Process> = (0..PROCESSES).map(start).collect();
     let mut stops = 0;
     while !running.is_empty() {
-        let stopped: Vec<Pid> = running.iter().filter(|one| one.has_stopped()).map(Process::pid).collect();
+        let stopped: Vec<&mut Process> = running.iter_mut().filter(|one| one.has_stopped()).collect();
         // Meanwhile the others try to get the same VM.
         thread::sleep(Duration::from_millis(1));
-        for pid in stopped {
-            kill_process(pid, Signal::CONT).unwrap();
+        for process in stopped {
+            kill_process(process.pid(), Signal::CONT).unwrap();
+            process.0.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
             stops += 1;
         }
         running.retain_mut(|process| match process.0.try_wait().unwrap() {
