@@ -96,7 +96,7 @@
 //!
 //! - **Lease** ([`PooledConnection`]): a connection on loan from its pool, until it is dropped.
 //! - **In flight** ([`InFlight`]): a call that was admitted and is not over, also when its caller has left.
-//! - **Lane** ([`Lane`]): the queue of a VM's monitor, or of its agent, that takes one command at a time.
+//! - **Lane** ([`Lane`]): the queue of a VM's monitor, of its agent, or of its start, that takes one call at a time.
 //! - **Unproven**: a VM that has not answered a call within the last minute. Few calls to such VMs are in flight at a time.
 //! - **Stuck**: a call, or an attempt to connect, that is past its deadline and has not returned.
 //! - **Suspect**: a connection on which [`suspect_after`](CallConfig::suspect_after) calls have overrun, or a probe. It takes no new leases and closes when it is unused.
@@ -140,7 +140,7 @@ mod sync;
 pub mod domain;
 
 pub use admission::breaker::{BreakerState, BreakerStatus};
-pub use admission::calls::{InFlight, Lane};
+pub use admission::calls::{InFlight, Lane, LaneKind};
 pub use admission::interceptor::{CallDecision, CallInfo, Interceptor};
 pub use atp_api::{Effect, ErrorKind, Hint};
 #[cfg(feature = "native")]

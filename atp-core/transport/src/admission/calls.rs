@@ -25,8 +25,20 @@ use crate::sync::semaphore::{Permit, ResizableSemaphore};
 pub struct Lane {
     /// Whose lane it is: a VM's UUID as a number.
     pub target: u128,
-    /// Which of the target's lanes, for a target that can answer on several at once.
-    pub kind: u8,
+    /// Which of the target's lanes, as it answers on several at once.
+    pub kind: LaneKind,
+}
+
+/// What of a VM takes one call at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum LaneKind {
+    /// The monitor of its QEMU.
+    Monitor,
+    /// The agent in its guest.
+    Agent,
+    /// Its start. It has no monitor yet, and the start can hang like a command to one: on storage that does not answer.
+    Start,
 }
 
 /// The call table of one host.
@@ -384,7 +396,7 @@ mod tests {
     use super::*;
 
     fn lane(target: u128) -> Option<Lane> {
-        Some(Lane { target, kind: 0 })
+        Some(Lane { target, kind: LaneKind::Monitor })
     }
 
     fn calls(config: CallConfig) -> Arc<HostCalls> {

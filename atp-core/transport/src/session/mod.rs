@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use crate::admission::calls::{InFlight, Lane};
+use crate::admission::calls::{InFlight, Lane, LaneKind};
 use crate::connection::connector::CallFailure;
 use crate::domain::DomainInfo;
 use crate::engine::connector::LibvirtConnector;
@@ -31,18 +31,16 @@ pub use watch::{DomainEvents, WatchItem, WatchOptions};
 /// A lease of a libvirt connection: what closures run by a [`TransportManager`](crate::TransportManager) get.
 pub type LibvirtConnection = PooledConnection<LibvirtConnector>;
 
-/// The monitor of a VM and its agent each take one command at a time.
 fn monitor_lane(uuid: Uuid) -> Lane {
-    Lane { target: uuid.as_u128(), kind: 0 }
+    Lane { target: uuid.as_u128(), kind: LaneKind::Monitor }
 }
 
-/// A VM that is started has no monitor yet, and its start can hang like a command to one: on storage that does not answer.
 fn start_lane(uuid: Uuid) -> Lane {
-    Lane { target: uuid.as_u128(), kind: 2 }
+    Lane { target: uuid.as_u128(), kind: LaneKind::Start }
 }
 
 fn agent_lane(uuid: Uuid) -> Lane {
-    Lane { target: uuid.as_u128(), kind: 1 }
+    Lane { target: uuid.as_u128(), kind: LaneKind::Agent }
 }
 
 impl LibvirtConnection {

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use atp_transport::{
-    CallFailure, ErrorKind, ExecuteOptions, Lane, LibvirtError, PooledConnection, Result, TransportManager,
+    CallFailure, ErrorKind, ExecuteOptions, Lane, LaneKind, LibvirtError, PooledConnection, Result,
+    TransportManager,
 };
 use tokio::time::Instant;
 
@@ -25,7 +26,7 @@ pub(crate) enum Answer {
 
 /// Makes one call, to a VM if one is given.
 pub(crate) async fn ask(lease: &PooledConnection<Script>, vm: Option<u128>, answer: Answer) -> Result<()> {
-    let lane = vm.map(|target| Lane { target, kind: 0 });
+    let lane = vm.map(|target| Lane { target, kind: LaneKind::Monitor });
     lease
         .call("asks", lane, move |_link, in_flight| async move {
             let _in_flight = in_flight;

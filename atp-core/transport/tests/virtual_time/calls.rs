@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use atp_transport::{
-    CallConfig, CallFailure, ConnectionState, Effect, ErrorKind, ExecuteOptions, InFlight, Lane,
+    CallConfig, CallFailure, ConnectionState, Effect, ErrorKind, ExecuteOptions, InFlight, Lane, LaneKind,
     LibvirtError, PooledConnection, Result, TransportConfig, TransportError, TransportManager,
 };
 use futures_util::FutureExt;
@@ -25,10 +25,14 @@ impl Hung {
     async fn call(&self, lease: &Lease, vm: u128) -> Result<()> {
         let held = self.held.clone();
         lease
-            .call("hangs", Some(Lane { target: vm, kind: 0 }), |_link, in_flight| async move {
-                held.lock().unwrap().push(in_flight);
-                std::future::pending().await
-            })
+            .call(
+                "hangs",
+                Some(Lane { target: vm, kind: LaneKind::Monitor }),
+                |_link, in_flight| async move {
+                    held.lock().unwrap().push(in_flight);
+                    std::future::pending().await
+                },
+            )
             .await
     }
 
@@ -39,7 +43,7 @@ impl Hung {
 
 async fn answered(lease: &Lease, vm: u128) -> Result<u32> {
     lease
-        .call("answers", Some(Lane { target: vm, kind: 0 }), |_link, _in_flight| async {
+        .call("answers", Some(Lane { target: vm, kind: LaneKind::Monitor }), |_link, _in_flight| async {
             sleep(Duration::from_millis(5)).await;
             Ok(42)
         })

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use atp_transport::{
-    CallConfig, CallFailure, ConnectionPool, ErrorKind, ExecuteOptions, HostInfo, Lane, PoolConfig,
+    CallConfig, CallFailure, ConnectionPool, ErrorKind, ExecuteOptions, HostInfo, Lane, LaneKind, PoolConfig,
     PooledConnection, ReconnectConfig, Result, TransportConfig, TransportError, TransportManager,
 };
 use tokio::runtime::{Builder, Handle};
@@ -158,7 +158,7 @@ impl Scene {
 }
 
 async fn answered(lease: &Lease, vm: u128) -> Result<u32> {
-    let lane = Some(Lane { target: vm, kind: 0 });
+    let lane = Some(Lane { target: vm, kind: LaneKind::Monitor });
     lease
         .call("answers", lane, |_, _in_flight| async {
             sleep(5 * MS).await;
@@ -299,7 +299,7 @@ impl OthersLease {
     fn call_until(self: &Arc<Self>, scene: &Scene, vm: Option<u128>, until: u32) {
         let (lease, until) = (self.clone(), scene.at(until));
         tokio::spawn(async move {
-            let lane = vm.map(|target| Lane { target, kind: 0 });
+            let lane = vm.map(|target| Lane { target, kind: LaneKind::Monitor });
             let call = lease.lease.call("ends", lane, |_, in_flight| async move {
                 sleep_until(until).await;
                 drop(in_flight);
@@ -355,7 +355,7 @@ fn a_call_that_never_ends() {
             sleep_until(returns).await;
             drop(below.lock().unwrap().take());
         });
-        let lane = Some(Lane { target: 1, kind: 0 });
+        let lane = Some(Lane { target: 1, kind: LaneKind::Monitor });
         let call = lease.call("hangs", lane, |_, in_flight| async move {
             *hung.lock().unwrap() = Some(in_flight);
             std::future::pending::<Result<(), CallFailure>>().await

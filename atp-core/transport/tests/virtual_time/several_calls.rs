@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use atp_transport::{
-    ErrorKind, ExecuteOptions, InFlight, Lane, PooledConnection, SelectionStrategy, TransportConfig,
-    TransportManager, Unanswered,
+    ErrorKind, ExecuteOptions, InFlight, Lane, LaneKind, PooledConnection, SelectionStrategy,
+    TransportConfig, TransportManager, Unanswered,
 };
 use futures_util::FutureExt;
 use tokio::time::{Instant, sleep};
@@ -216,7 +216,7 @@ async fn a_link_that_does_not_tell_what_it_allows_gets_another_beside_it() {
 #[tokio::test(start_paused = true)]
 async fn only_a_call_that_was_sent_is_unanswered_and_not_one_that_waits_for_its_turn() {
     let manager = one_host(&Script::default(), config(1)).await;
-    let lane = Lane { target: 1, kind: 0 };
+    let lane = Lane { target: 1, kind: LaneKind::Monitor };
     let work = |watched: &Unanswered| {
         let (manager, options) = (manager.clone(), ExecuteOptions::default().watched_by(watched));
         tokio::spawn(async move {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use atp_transport::{
     CallFailure, ConnectionPool, ConnectionState, ErrorKind, ExecuteOptions, HostInfo, InFlight, Lane,
-    LibvirtError, PooledConnection, Result, TransportConfig, TransportError, TransportManager,
+    LaneKind, LibvirtError, PooledConnection, Result, TransportConfig, TransportError, TransportManager,
 };
 use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, JoinHandle};
@@ -370,7 +370,7 @@ async fn call(
     vm: Option<u8>,
     ends: Ends,
 ) {
-    let lane = vm.map(|vm| Lane { target: u128::from(vm), kind: 0 });
+    let lane = vm.map(|vm| Lane { target: u128::from(vm), kind: LaneKind::Monitor });
     let deadline = Instant::now() + records.config.call_timeout;
     let starter = records.clone();
     // Both end with the caller.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-use atp_transport::{Effect, ExecuteOptions, Lane, Pick, PooledConnection, Result, TransportError};
+use atp_transport::{Effect, ExecuteOptions, Lane, LaneKind, Pick, PooledConnection, Result, TransportError};
 use tokio::time::{Instant, sleep};
 
 use crate::scripted::Scripts;
@@ -150,7 +150,7 @@ impl Simulation {
             std::panic::resume_unwind(Box::new("scripted"));
         }
         let host = &self.hosts[host];
-        let lane = piece.vm.map(|target| Lane { target, kind: 0 });
+        let lane = piece.vm.map(|target| Lane { target, kind: LaneKind::Monitor });
         let call = lease.call("works", lane, |link, in_flight| {
             host.answer_call(link, in_flight, lane.is_some(), piece.draw)
         });
