@@ -23,6 +23,9 @@ const NAME: &str = "use a name of the certificate in the URI, or issue the daemo
 const AUTHORITY: &str =
     "copy the authority that signed the daemon's certificate to that file, or name its folder by `pkipath=`";
 const DATES: &str = "issue the daemon a new certificate (servercert.pem), or correct the clock";
+const REVOKED: &str =
+    "issue the daemon a new certificate (servercert.pem); the one it has is in cacrl.pem of this machine";
+const EXAMINE: &str = "look at the daemon's certificate on its host (openssl x509 -in servercert.pem -noout -text), and issue one that is meant for a TLS server";
 const OWN: &str = "have the daemon's authority sign a certificate for this machine, and put it into that file and its key into clientkey.pem (libvirt looks in ~/.pki/libvirt, /etc/pki/libvirt, or where `pkipath=` says)";
 const ALLOWED: &str = "ask for the subject of that certificate in tls_allowed_dn_list of the daemon's configuration (libvirtd.conf or virtproxyd.conf)";
 const PKI: &str = "put that file there and make it readable, or name the folder with the certificates by `pkipath=` in the URI";
@@ -85,7 +88,8 @@ fn sort(uri: &LibvirtUri, stage: Stage, failure: ConnectFailure) -> ConnectError
                 CertificateFault::NoName
                 | CertificateFault::WrongName { .. }
                 | CertificateFault::WrongAddress { .. } => NAME,
-                _ => DATES,
+                CertificateFault::Revoked => REVOKED,
+                _ => EXAMINE,
             };
             failed(ErrorKind::AuthFailed, &failure).advise(hint)
         }
@@ -268,6 +272,25 @@ mod tests {
             let error = sort(&LibvirtUri::parse(uri).unwrap(), Stage::Dial, failure);
             assert_eq!(error.kind, ErrorKind::ConnectionRefused);
             assert_eq!(error.advice.is_some(), is_of_root, "{uri} {folder}: {:?}", error.advice);
+        }
+    }
+
+    #[test]
+    fn a_certificate_is_advised_on_by_what_is_wrong_with_it() {
+        let uri = LibvirtUri::parse("qemu+tls://h/system").unwrap();
+        for (fault, advice) in [
+            (CertificateFault::Expired, DATES),
+            (CertificateFault::NotYetValid, DATES),
+            (CertificateFault::UnknownIssuer, AUTHORITY),
+            (CertificateFault::NoName, NAME),
+            (CertificateFault::Revoked, REVOKED),
+            (CertificateFault::Other("invalid purpose".to_owned()), EXAMINE),
+        ] {
+            let authority = "/etc/pki/CA/cacert.pem".into();
+            let error =
+                sort(&uri, Stage::Tls, ConnectFailure::TlsCertificate { authority, fault: fault.clone() });
+            assert_eq!(error.kind, ErrorKind::AuthFailed);
+            assert_eq!(error.advice, Some(Hint::from(advice)), "{fault:?}");
         }
     }
 }
