@@ -133,11 +133,6 @@ impl StopReason {
             StopReason::Unknown => ErrorKind::Unknown,
         }
     }
-
-    /// Whether the run's own policy ended it, not a request or a failure from outside.
-    pub fn is_policy(&self) -> bool {
-        matches!(self, StopReason::DeadlinePassed | StopReason::MaxFailures { .. } | StopReason::CanaryFailed)
-    }
 }
 
 impl fmt::Display for StopReason {

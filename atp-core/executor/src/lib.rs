@@ -62,7 +62,6 @@
 // Public API
 mod executor;
 mod folded;
-mod host_watches;
 mod journal;
 mod junit;
 mod placement;
@@ -78,6 +77,7 @@ mod verbs;
 mod watch;
 
 // Implementation
+mod host_watches;
 mod number_range;
 mod pattern;
 mod resolve;
@@ -107,7 +107,7 @@ pub use junit::Junit;
 pub use placement::Placements;
 pub use plan::{Doubt, Names, Notice, Plan, PlanError};
 pub use reservations::{Candidate, ReservationError, Reservations, Reserved};
-pub use run::{Attempt, Run, RunControl, RunReader, RunSpec, run_targets};
+pub use run::{Attempt, Run, RunControl, RunSpec, run_targets};
 pub use sampler::{SampleOptions, Sampler};
 pub use selection::Selection;
 pub use selector::{HostSelector, Selector, SelectorError, escape};

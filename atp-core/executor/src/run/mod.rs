@@ -13,7 +13,6 @@
 //! the deadlines, so that a reader of the events cannot delay them.
 
 mod attempt;
-mod fan_out;
 mod scheduler;
 mod slots;
 mod stop;
@@ -23,9 +22,9 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use atp_api::{Outcome, Policy, RunEvent};
+use atp_settings::LONGEST;
 use futures_util::future::BoxFuture;
 use futures_util::stream::Stream;
 use tokio::sync::{Semaphore, mpsc};
@@ -38,7 +37,6 @@ use crate::verbs::completion::Completion;
 
 pub use attempt::Attempt;
 pub(crate) use attempt::PartialResult;
-pub use fan_out::RunReader;
 
 /// Ends a run early from outside. The default never does.
 #[derive(Debug, Clone, Default)]
@@ -66,9 +64,6 @@ pub struct RunSpec {
     /// event.
     pub journal: Option<Arc<dyn Recorder>>,
 }
-
-/// A time limit that is longer is taken for this, so that any is valid: the clock's range is larger.
-const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 /// The work of a run, called for each attempt at a target.
 type Work = Arc<dyn Fn(Target, Attempt) -> BoxFuture<'static, Completion> + Send + Sync>;
@@ -129,6 +124,7 @@ where
 {
     // Room for the start of as many targets as may be under way, after the start of the run.
     let (sender, events) = mpsc::channel(spec.policy.parallel.clamp(1, Semaphore::MAX_PERMITS - 1) + 1);
+    // A longer limit is taken for the longest, so that any is valid: the clock's range is larger.
     let deadline = spec.policy.deadline.map(|budget| Instant::now() + budget.min(LONGEST));
     let stop = stop::Stop::new(control.stop.clone(), control.abort.child_token(), deadline);
     let abort_on_drop = stop.abort().clone().drop_guard();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use atp_api::{Outcome, OutcomeError, Policy, RunEvent, RunStart, RunStatistics, Status, StopReason, millis};
+use atp_settings::LONGEST;
 use atp_transport::{Effect, Unanswered};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
@@ -16,7 +17,7 @@ use super::attempt::{Attempt, TargetEvents, panicked};
 use super::slots::Slots;
 use super::stop::{Stop, journal_failed, not_started};
 use super::waiting::Waiting;
-use super::{LONGEST, RunSpec, Work};
+use super::{RunSpec, Work};
 use crate::journal::{JournalError, Recorder};
 use crate::target::Target;
 use crate::verbs::completion::Completion;

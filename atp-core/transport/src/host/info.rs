@@ -79,12 +79,6 @@ impl HostInfo {
         self
     }
 
-    /// Sets who we are to a daemon that asks.
-    pub fn with_credentials(mut self, credentials: Credentials) -> Self {
-        self.credentials = Some(credentials);
-        self
-    }
-
     /// Adds the host to a group.
     pub fn with_group(mut self, group: impl Into<String>) -> Self {
         self.groups.push(group.into());
