@@ -64,7 +64,8 @@ pub(crate) struct GlobalArgs {
     #[arg(long, global = true)]
     pub(crate) dry_run: bool,
 
-    /// Do not ask for confirmation before destroy, reset, reboot, shutdown or suspend of more than one VM
+    /// Do not ask for confirmation before work that interrupts or takes back several VMs, such as reboot, save or
+    /// snapshot revert
     #[arg(short, long, global = true)]
     pub(crate) yes: bool,
 
