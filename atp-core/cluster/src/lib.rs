@@ -38,6 +38,18 @@
 //! assert_eq!(mine.may_start("host-1", Duration::from_secs(8)), None);
 //! # Ok::<(), &str>(())
 //! ```
+//!
+//! # Glossary
+//!
+//! | term | meaning |
+//! |---|---|
+//! | controller | a service that works on targets of the fleet, one of several |
+//! | lease | the right of one controller to start targets on a host, until a time ([`HostLease`], [`Leases`]) |
+//! | epoch | the number of a host's lease; it grows when another controller takes the host |
+//! | target | a piece of work on one VM, and its row in the database ([`TargetState`]) |
+//! | claim | who started a target: the controller, and the epoch of its lease then ([`Claim`]) |
+//! | slack | what is added to a target's deadline, as clocks differ in their rates |
+//! | owner | the controller that a host falls to, so that hosts are spread evenly ([`owner`]) |
 
 mod lease;
 mod leases;

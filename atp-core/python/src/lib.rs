@@ -14,6 +14,27 @@
 //!   interpreter can end while calls hang.
 //! - **A process that was forked** has none of these threads. Each call compares the process's id, and nothing of its parent is
 //!   dropped there, as a lock may have been held during the fork.
+//!
+//! What users see of it:
+//!
+//! ```python
+//! from atp_libvirt import Fleet
+//!
+//! with Fleet(hosts={"node7": "qemu+tcp://10.0.0.7/system"}) as fleet:
+//!     for outcome in fleet.exec("node7/*", ["uname", "-r"], timeout=10):
+//!         print(outcome.target, outcome.status, outcome.data.stdout.text)
+//! ```
+//!
+//! # Glossary
+//!
+//! | term | meaning |
+//! |---|---|
+//! | face | one of the classes over which the verbs are called: with or without asyncio, with outcomes as a list or one by one |
+//! | core | the hosts, or the service, with a runtime of its own (`core::Core`) |
+//! | run | one operation on many targets, under way (`run::Run`) |
+//! | outcome | the result of a target; it is read when it is asked for (`outcomes::Outcome`) |
+//! | frame | all outcomes of a run as a record batch of Arrow |
+//! | feed | what has no end of its own, as JSON: events, lines of consoles, rounds of statistics (`feed::Feed`) |
 
 mod bridge;
 mod core;

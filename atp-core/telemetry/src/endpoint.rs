@@ -75,7 +75,6 @@ impl Endpoint {
     /// Serves `GET /metrics`, the text of [`Exporter::render`], and `GET /healthz`, the fleet's health as JSON: 503 if
     /// the fleet is unavailable, 200 otherwise. Ends when `shutdown` completes and the requests under way are answered,
     /// or after [`drain`](EndpointConfig::drain).
-    /// have had [`drain`](EndpointConfig::drain) to be.
     ///
     /// # Errors
     /// The socket failed.

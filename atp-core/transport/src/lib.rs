@@ -178,3 +178,8 @@ pub use session::{
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/configuration.md")]
 struct ConfigurationPage;
+
+/// Compiles the example of the page.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

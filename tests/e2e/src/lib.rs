@@ -12,6 +12,15 @@
 //! Every failure here panics and so fails the calling test: there are no other users. A test never waits without a
 //! limit: `atp` is killed at a deadline, [`within`] limits the time of library calls, and [`eventually`] and
 //! [`becomes`] limit the wait for a state.
+//!
+//! # Glossary
+//!
+//! | term | meaning |
+//! |---|---|
+//! | bed | the hosts and guests of the testbed, for one test at a time ([`bed()`]) |
+//! | run | the result of a call of `atp`: its exit code, outcomes and messages ([`Run`]) |
+//! | brief | an outcome in a line: target, status, effect, kind of the error ([`Run::brief`]) |
+//! | engine | what speaks to the daemons: `native` or `library`, as `ATP_ENGINE` says ([`engine()`]) |
 
 mod atp;
 mod bed;

@@ -1,6 +1,21 @@
 //! A PostgreSQL server of a test's own, in a folder of its own, on a socket there. It never touches a server of the machine.
 //!
 //! The programs are those of Debian's `postgresql-15`, which `cargo xtask setup` installs.
+//!
+//! ```no_run
+//! let server = atp_postgres::Postgres::start()?;
+//! let address = server.database("leases")?; // postgres://…
+//! assert_eq!(server.execute("leases", "SELECT 1 + 1")?.trim(), "2");
+//! # let _ = address;
+//! # Ok::<(), std::io::Error>(())
+//! ```
+//!
+//! # Glossary
+//!
+//! | term | meaning |
+//! |---|---|
+//! | server | a process of PostgreSQL with its folder, which are gone when the value is dropped ([`Postgres`]) |
+//! | address | what a client connects to, with the path of the socket in it ([`Postgres::database`]) |
 
 use std::fs::{self, File};
 use std::io;

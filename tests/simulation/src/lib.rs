@@ -3,6 +3,22 @@
 //! A seed is a [`Case`]: hosts and VMs with faults, changes of them at random times, an operation, a policy, and how the run ends.
 //! [`simulate`] carries it out over in-memory connections and checks what ATP promises. The same seed gives the same [`Trace`], so
 //! that a failure is repeated by its seed alone. See `docs/fleet.md`.
+//!
+//! ```
+//! let simulation = atp_simulation::simulate(7);
+//! assert_eq!(simulation.violations, [""; 0]);
+//! ```
+//!
+//! # Glossary
+//!
+//! | term | meaning |
+//! |---|---|
+//! | seed | a number from which all that is random in a case is drawn |
+//! | case | the hosts, their faults, the operation and the policy of a seed ([`Case`]) |
+//! | fault | what is wrong with a host or a VM: it hangs, refuses, breaks connections |
+//! | virtual time | a clock that stands still while there is work, and jumps to the next time that something waits for |
+//! | trace | what happened, line by line ([`Trace`]) |
+//! | violation | a promise of ATP that did not hold ([`Simulation::violations`]) |
 
 mod case;
 mod fleet;

@@ -31,6 +31,17 @@
 //!
 //! A bed is removed when it is dropped. If its process was killed, the next start or `testbed down` removes what is
 //! left. See [`Testbed`].
+//!
+//! # Glossary
+//!
+//! | term | meaning |
+//! |---|---|
+//! | bed | hosts and guests that belong together, and are removed together ([`Testbed`]) |
+//! | host | a libvirt daemon with an address, and the guests that it runs ([`Host`]) |
+//! | guest | a VM: a QEMU with a Linux and its guest agent ([`Guest`]) |
+//! | fault | a state in which a part does not answer or is lost; [`Testbed::restore`] undoes all of them |
+//! | root mode, rootless mode | system daemons in network namespaces, or the user's own daemons on ports of 127.0.0.1 |
+//! | release | the libvirt and the QEMU of another Debian release ([`Libvirt`]) |
 
 mod bed;
 mod error;
