@@ -3,6 +3,19 @@
 //! Each function takes any bytes, gives them to one parser, and panics if the parser panics or a property does not
 //! hold. The functions run in two ways: without end by `cargo fuzz run TARGET`, where each has a target with its name
 //! in the folder `fuzz`, and with a few hundred inputs as property tests in every test run.
+//!
+//! ```
+//! atp_parsers::check("selector", b"node7/web-[1-100]");
+//! ```
+//!
+//! # Glossary
+//!
+//! | term | meaning |
+//! |---|---|
+//! | parser | code that reads bytes or text from outside: from a user, a file, a daemon, QEMU or a guest |
+//! | property | what holds for any input: no panic, a bound on what is kept, a round trip |
+//! | target | a function of this crate under the name by which the fuzzer runs it ([`TARGETS`]) |
+//! | carrier | what takes a command to QEMU or an agent; here it answers with the input ([`Carrier`]) |
 
 mod guest;
 mod input;
@@ -22,11 +35,12 @@ use tokio_util::codec::Decoder;
 pub type Check = fn(&[u8]);
 
 /// Every function of this crate, with the name of its fuzz target.
-pub const TARGETS: [(&str, Check); 29] = [
+pub const TARGETS: [(&str, Check); 30] = [
     ("agent_error", protocol::agent_error),
     ("auth_conf", opening::auth_conf),
     ("channel_frames", protocol::channel_frames),
     ("chord", input::chord),
+    ("console", protocol::console),
     ("domain_xml", settings::domain_xml),
     ("filters", runs::filters),
     ("fleet", settings::fleet),

@@ -1,6 +1,7 @@
 //! Data from QEMU, from guest agents and from libvirt, and the commands that people type for them.
 
 use atp_protocol::channel::FrameCodec;
+use atp_protocol::console::{Lines, kernel_fault};
 use atp_protocol::socket::{Content, LineCodec, Oversized, SocketAddress, SocketConfig, SocketLink};
 use atp_protocol::{ProtocolError, RawCommand, Refusal, agent, monitor};
 use atp_transport::{Effect, LibvirtError};
@@ -15,6 +16,26 @@ use crate::{Fixed, cut, runtime, text};
 
 /// The codec's maximum line length here, bytes: short, so that the limit is often reached.
 const MAX: usize = 200;
+
+/// What a guest writes to its console: the first byte determines the pieces in which it arrives.
+pub(crate) fn console(bytes: &[u8]) {
+    let Some((step, bytes)) = bytes.split_first() else { return };
+    let lines = |step: usize| {
+        let (mut split, mut lines) = (Lines::default(), Vec::new());
+        for piece in bytes.chunks(step.max(1)) {
+            split.push(piece, |line| lines.push(line.to_owned()));
+        }
+        lines.extend(split.finish());
+        lines
+    };
+    let whole = lines(bytes.len());
+    assert_eq!(lines(usize::from(*step)), whole, "a line depends on where the bytes were cut");
+    for line in whole {
+        assert!(line.chars().count() <= Lines::LONGEST + 4, "{line}");
+        assert!(!line.contains(|c: char| c.is_ascii_control() && c != '\t'), "{line:?}");
+        let _ = kernel_fault(&line);
+    }
+}
 
 /// The lines from a socket: the first byte determines the pieces in which they arrive.
 pub(crate) fn frames(bytes: &[u8]) {

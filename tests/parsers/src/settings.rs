@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use atp_executor::{HostSelector, Selector};
 use atp_settings::parse_duration;
-use atp_transport::domain::{Definition, Listener, read_labels};
+use atp_transport::domain::{Definition, Listener, internal_snapshot_obstacles, read_labels, save_obstacles};
 use atp_transport::{Connector, Fleet, HostInfo, LibvirtConnector, TransportConfig};
 
 use crate::text;
@@ -69,5 +69,10 @@ pub(crate) fn domain_xml(bytes: &[u8]) {
     }
     for key in read_labels(&xml).keys() {
         assert!(xml.contains("label"), "{key:?} is in no label");
+    }
+    // What is in the way of saving the memory is in the way of a snapshot with it.
+    let of_snapshot = internal_snapshot_obstacles(&xml, true);
+    for obstacle in save_obstacles(&xml) {
+        assert!(of_snapshot.contains(&obstacle), "{obstacle}: {of_snapshot:?}");
     }
 }

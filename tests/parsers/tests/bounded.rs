@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
 /// Fragments of valid inputs, to be cut and joined.
-const PIECES: [&str; 98] = [
+const PIECES: [&str; 101] = [
     "{",
     "}",
     "[",
@@ -107,6 +107,9 @@ const PIECES: [&str; 98] = [
     "\u{1}\u{3}\u{1}",
     "\u{1}\u{1}\u{2}",
     "v=AAAA",
+    "\u{1b}[1;31m",
+    "[   12.345678] Kernel panic - not syncing: ",
+    "<hostdev type='pci'/>",
 ];
 
 /// The first bytes of a PNG of 2 by 1 pixels.
@@ -151,6 +154,11 @@ fn channel_frames() {
 #[test]
 fn chord() {
     holds("chord");
+}
+
+#[test]
+fn console() {
+    holds("console");
 }
 
 #[test]
