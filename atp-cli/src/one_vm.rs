@@ -1,6 +1,6 @@
 //! Exactly one VM, for verbs that connect a terminal or a pipe to it.
 
-use atp_api::{OperationSpec, RunRequest};
+use atp_api::{OperationSpec, RunRequest, Targets};
 use atp_client::{Client, VmDevice};
 use atp_executor::{Executor, Operation, OutcomeError, Selection, Selector, Target};
 use atp_transport::{ChannelOptions, HostId, TransportManager};
@@ -82,7 +82,7 @@ impl OneVm {
     ) -> Result<Self, Failure> {
         let selection = Selection::of([selector]);
         let policy = context.settings.policy.clone();
-        let request = RunRequest::new(remote::targets(&selection), OperationSpec::VmList, policy);
+        let request = RunRequest::new(Targets::from(&selection), OperationSpec::VmList, policy);
         let plan = tokio::select! {
             plan = client.plan(&request) => plan.map_err(Problem::from)?,
             signal = interrupts.first() => return Err(Failure::Interrupted(signal)),

@@ -1,12 +1,10 @@
 //! Where statistics come from: the hosts, or a service that asks them for all of its clients.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
-use atp_client::Client;
+use atp_client::Rounds;
 use atp_executor::{Executor, SampleOptions, Sampler, Selection, StatisticsRound};
 use atp_transport::{HostInfo, TransportManager};
-use tokio::time::{Instant, sleep_until};
 
 use crate::context::Context;
 use crate::inventory::{self, CLOSE_TIMEOUT};
@@ -17,7 +15,7 @@ use crate::signals::Interrupts;
 /// The statistics of a selection, round by round.
 pub(crate) enum Sampling {
     Here(Box<Sampler>),
-    There(Box<Remote>),
+    There(Box<Rounds>),
 }
 
 /// What has to be closed after the last round.
@@ -26,20 +24,6 @@ pub(crate) struct Opened {
     /// The hosts, for filters.
     pub(crate) hosts: Vec<HostInfo>,
     manager: Option<TransportManager>,
-}
-
-/// By how much values are older than what is asked for when the service asks the hosts again.
-const LATER: Duration = Duration::from_millis(20);
-
-/// Rounds of a service.
-pub(crate) struct Remote {
-    client: Client,
-    selection: Selection,
-    interval: Duration,
-    next: Option<Instant>,
-    /// The VMs that are selected by name and were not seen yet: host, if one is named, and VM.
-    sought: BTreeSet<(Option<String>, String)>,
-    not_found: Vec<String>,
 }
 
 impl Opened {
@@ -54,12 +38,11 @@ impl Opened {
         interrupts: &Interrupts,
     ) -> Result<Self, Failure> {
         if let Some(client) = remote::client(&context.settings)? {
-            let views = tokio::select! {
-                views = client.hosts(&[]) => views.map_err(Problem::from)?,
+            let hosts = tokio::select! {
+                hosts = client.host_infos() => hosts.map_err(Problem::from)?,
                 signal = interrupts.first() => return Err(Failure::Interrupted(signal)),
             };
-            let hosts = views.into_iter().map(remote::host_of).collect();
-            let sampling = Sampling::There(Box::new(Remote::new(client, selection, interval)));
+            let sampling = Sampling::There(Box::new(Rounds::new(client, selection, interval)));
             return Ok(Opened { sampling, hosts, manager: None });
         }
         let manager = inventory::open_selected(&selection, &context.settings, interrupts).await?;
@@ -92,7 +75,7 @@ impl Sampling {
     pub(crate) async fn next(&mut self) -> Result<StatisticsRound, Problem> {
         match self {
             Sampling::Here(sampler) => Ok(sampler.next().await),
-            Sampling::There(remote) => remote.next().await,
+            Sampling::There(rounds) => rounds.next().await.map_err(Problem::from),
         }
     }
 
@@ -100,58 +83,7 @@ impl Sampling {
     pub(crate) fn take_not_found(&mut self) -> Vec<String> {
         match self {
             Sampling::Here(sampler) => sampler.take_not_found(),
-            Sampling::There(remote) => std::mem::take(&mut remote.not_found),
-        }
-    }
-}
-
-impl Remote {
-    fn new(client: Client, selection: Selection, interval: Duration) -> Self {
-        let mut sought = BTreeSet::new();
-        for selector in &selection.selectors {
-            let hosts: Vec<Option<String>> = match selector.host().ids() {
-                [] => vec![None],
-                ids => ids.iter().cloned().map(Some).collect(),
-            };
-            for vm in selector.vm_names() {
-                sought.extend(hosts.iter().map(|host| (host.clone(), vm.clone())));
-            }
-        }
-        Remote { client, selection, interval, next: None, sought, not_found: Vec::new() }
-    }
-
-    async fn next(&mut self) -> Result<StatisticsRound, Problem> {
-        if let Some(next) = self.next {
-            sleep_until(next).await;
-        }
-        let began = Instant::now();
-        // Other clients may just have had the hosts asked.
-        let max_age = self.interval / 2;
-        let round = self.client.statistics(&remote::targets(&self.selection), max_age).await?;
-        // A first answer takes longer, and the next one is to be of another sample.
-        self.next = Some((began + self.interval).max(Instant::now() + max_age + LATER));
-        self.seek(&round);
-        Ok(round)
-    }
-
-    /// Notes which VMs are there. Those that are not are not found if all hosts have answered.
-    fn seek(&mut self, round: &StatisticsRound) {
-        self.sought.retain(|(host, name)| {
-            let is_it = |vm: &atp_executor::VmStatistics| {
-                vm.vm == *name && host.as_ref().is_none_or(|host| vm.host.as_str() == host)
-            };
-            !round.vms.iter().any(is_it)
-        });
-        // A VM may be left out by its state or its labels, and come back.
-        let is_plain = self.selection.labels.is_empty()
-            && self.selection.exclude.is_empty()
-            && self.selection.state == atp_executor::StateFilter::Any;
-        if is_plain && round.hosts.iter().all(|host| host.stale.is_none()) {
-            let lacking = std::mem::take(&mut self.sought).into_iter();
-            self.not_found.extend(lacking.map(|(host, vm)| match host {
-                Some(host) => format!("{host}/{vm}"),
-                None => vm,
-            }));
+            Sampling::There(rounds) => rounds.take_not_found(),
         }
     }
 }

@@ -2,17 +2,14 @@
 //! this program's own. The run is the service's, and goes on there if this program is killed.
 
 mod files;
-mod watch;
 
 use std::pin::pin;
 use std::time::Duration;
 
 use atp_api::domain::DomainInfo;
-use atp_api::serve::HostView;
 use atp_api::{Data, DryRun, PlanReport, PlannedTarget, RunRequest, Targets};
 use atp_client::{Client, ClientError, ClientOptions, RunEvents};
-use atp_executor::{Outcome, RunEvent, Selection};
-use atp_transport::HostInfo;
+use atp_executor::{Outcome, RunEvent};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 use tokio_util::task::AbortOnDropHandle;
@@ -31,8 +28,6 @@ use crate::signals::Interrupts;
 use crate::words;
 
 use files::Files;
-
-pub(crate) use watch::RemoteWatch;
 
 /// How long the service may take to answer when a signal is passed on, before the next one is waited for.
 const TELL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -114,7 +109,7 @@ async fn run_one<'a>(
     let policy = context.settings.policy.clone();
     let planning = async {
         let mut files = Files::send(client, &operation).await?;
-        let request = RunRequest::new(targets(&selection), files.operation.clone(), policy.clone());
+        let request = RunRequest::new(Targets::from(&selection), files.operation.clone(), policy.clone());
         let plan = client.plan(&request).await?;
         if !context.dry_run {
             files.planned(&plan).await?;
@@ -125,7 +120,7 @@ async fn run_one<'a>(
         planned = progress::while_waiting("asking the service for its VMs", context, planning) => planned?,
         signal = interrupts.first() => return Err(Failure::Interrupted(signal)),
     };
-    let request = RunRequest::new(targets(&selection), files.operation.clone(), policy);
+    let request = RunRequest::new(Targets::from(&selection), files.operation.clone(), policy);
     plan.notices.iter().for_each(|notice| context.console.note(notice));
     if plan.targets.is_empty() && plan.settled.is_empty() && plan.done_before == 0 {
         let report = reports.next(&operation, plan.done_before, forms)?;
@@ -236,24 +231,6 @@ async fn tell(client: Client, run: u64, interrupts: Interrupts) {
     let _unheard = timeout(TELL_TIMEOUT, client.stop(run)).await;
     control.abort.cancelled().await;
     let _unheard = timeout(TELL_TIMEOUT, client.abort(run)).await;
-}
-
-pub(crate) fn targets(selection: &Selection) -> Targets {
-    let texts = |selectors: &[atp_executor::Selector]| selectors.iter().map(ToString::to_string).collect();
-    Targets {
-        selectors: texts(&selection.selectors),
-        exclude: texts(&selection.exclude),
-        state: selection.state,
-        labels: selection.labels.iter().map(|label| (label.key.clone(), label.value.clone())).collect(),
-    }
-}
-
-/// A host of a service, as far as selectors need to know it.
-pub(crate) fn host_of(view: HostView) -> HostInfo {
-    let mut host = HostInfo::new(view.id.as_str(), view.address);
-    host.groups = view.groups;
-    host.labels = view.labels;
-    host
 }
 
 pub(crate) fn would_be(plan: &PlanReport, target: &PlannedTarget) -> Outcome {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anstyle::Style;
+use atp_api::Targets;
 use atp_api::serve::{ReleaseRequest, ReserveAnswer, ReserveRequest};
 use atp_client::Client;
 use atp_executor::{
@@ -158,7 +159,7 @@ impl Verb for ReserveArgs {
                 Asked::File { file, candidates, settled }
             }
             Book::Service(client) => {
-                let (targets, owner) = (remote::targets(&selection), owner.clone());
+                let (targets, owner) = (Targets::from(&selection), owner.clone());
                 Asked::Service(client, ReserveRequest { targets, count, owner, time })
             }
         };

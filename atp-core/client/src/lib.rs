@@ -38,12 +38,20 @@ mod error;
 mod events;
 mod files;
 mod reservations;
+#[cfg(feature = "executor")]
+mod rounds;
 mod sse;
 mod usage;
+#[cfg(feature = "executor")]
+mod watch;
 
 pub use attached::{VmDevice, VmStream};
 pub use client::{Client, ClientOptions};
 pub use error::ClientError;
 pub use events::{EventsWanted, RunEvents, ServiceEvents};
 pub use files::FileSize;
+#[cfg(feature = "executor")]
+pub use rounds::Rounds;
 pub use sse::{Message, SseError};
+#[cfg(feature = "executor")]
+pub use watch::VmEvents;

@@ -102,6 +102,18 @@ impl TryFrom<&Targets> for Selection {
     }
 }
 
+impl From<&Selection> for Targets {
+    fn from(selection: &Selection) -> Self {
+        let texts = |selectors: &[Selector]| selectors.iter().map(ToString::to_string).collect();
+        Targets {
+            selectors: texts(&selection.selectors),
+            exclude: texts(&selection.exclude),
+            state: selection.state,
+            labels: selection.labels.iter().map(|label| (label.key.clone(), label.value.clone())).collect(),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use atp_transport::domain::{DomainState, StateReason};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use atp_api::{OperationSpec, RunRequest};
+use atp_api::{OperationSpec, RunRequest, Targets};
 use atp_client::Client;
 use atp_executor::Selection;
 use tokio::time::Instant;
@@ -11,7 +11,7 @@ use super::{FORMS, OP, about_settings, of_agents, of_hosts, outcome, reached_hos
 use crate::context::Context;
 use crate::dry_run;
 use crate::problem::{Failure, Problem};
-use crate::remote::{run_part, targets, would_be};
+use crate::remote::{run_part, would_be};
 use crate::report::Report;
 use crate::signals::Interrupts;
 
@@ -24,7 +24,7 @@ pub(super) async fn diagnose(
 ) -> Result<u8, Failure> {
     let started = Instant::now();
     let policy = &context.settings.policy;
-    let request = RunRequest::new(targets(hosts), OperationSpec::DiagnoseHost, of_hosts(policy));
+    let request = RunRequest::new(Targets::from(hosts), OperationSpec::DiagnoseHost, of_hosts(policy));
     let plan = tokio::select! {
         plan = client.plan(&request) => plan.map_err(Problem::from)?,
         signal = interrupts.first() => return Err(Failure::Interrupted(signal)),
@@ -44,7 +44,7 @@ pub(super) async fn diagnose(
         let vms =
             vms_of(plan.targets.iter().map(|target| &target.host).filter(|host| reached.contains(*host)));
         let policy = of_agents(policy, started);
-        let request = RunRequest::new(targets(&vms), OperationSpec::DiagnoseAgent, policy);
+        let request = RunRequest::new(Targets::from(&vms), OperationSpec::DiagnoseAgent, policy);
         let planned = tokio::select! {
             plan = client.plan(&request) => Some(plan.map_err(Problem::from)?),
             _ = interrupts.first() => None,

@@ -5,6 +5,7 @@ mod lines;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use atp_client::VmEvents;
 use atp_executor::{Executor, Folded, LabelFilter, Names, Selection, Selector, Watch, WatchedVms};
 use atp_settings::parse_duration;
 use atp_transport::{ErrorKind, HostId, TransportManager, WatchItem, WatchOptions};
@@ -20,7 +21,7 @@ use crate::exit::{MATCHED_NOTHING, SUCCESS, TARGETS_FAILED};
 use crate::inventory::{self, CLOSE_TIMEOUT};
 use crate::output::{Output, OutputFormat};
 use crate::problem::{Failure, Problem};
-use crate::remote::{self, RemoteWatch};
+use crate::remote;
 use crate::signals::Interrupts;
 
 const EXAMPLES: &str = "\
@@ -168,7 +169,7 @@ enum Source {
     /// From the hosts.
     Hosts(Box<Watch>, TransportManager),
     /// From a service.
-    Service(Box<RemoteWatch>),
+    Service(Box<VmEvents>),
 }
 
 impl Source {
@@ -179,11 +180,12 @@ impl Source {
         interrupts: &Interrupts,
     ) -> Result<Self, Failure> {
         if let Some(client) = remote::client(&context.settings)? {
-            let watch = tokio::select! {
-                watch = RemoteWatch::begin(&client, selection, qemu) => watch?,
+            let hosts = tokio::select! {
+                hosts = client.host_infos() => hosts.map_err(Problem::from)?,
                 signal = interrupts.first() => return Err(Failure::Interrupted(signal)),
             };
-            return Ok(Source::Service(Box::new(watch)));
+            let watched = WatchedVms::new(selection, hosts).map_err(Problem::from)?;
+            return Ok(Source::Service(Box::new(client.vm_events(selection, watched, qemu))));
         }
         let options = WatchOptions { monitor_events: qemu, ..WatchOptions::default() };
         let manager = inventory::open_selected(selection, &context.settings, interrupts).await?;
@@ -195,7 +197,7 @@ impl Source {
     async fn next(&mut self) -> Result<Option<WatchItem>, Problem> {
         match self {
             Source::Hosts(watch, _) => Ok(watch.next().await),
-            Source::Service(watch) => watch.next().await,
+            Source::Service(watch) => watch.next().await.map_err(Problem::from),
         }
     }
 

@@ -3,51 +3,67 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::SystemTime;
 
-use atp_client::{Client, EventsWanted, Message, ServiceEvents};
+use atp_api::Targets;
+use atp_api::serve::HostView;
 use atp_executor::{Selection, WatchedVms};
-use atp_transport::{HostId, WatchItem};
+use atp_transport::{HostId, HostInfo, WatchItem};
 
-use super::{host_of, targets};
-use crate::problem::Problem;
+use crate::client::Client;
+use crate::error::ClientError;
+use crate::events::{EventsWanted, ServiceEvents};
+use crate::sse::Message;
 
 /// The most selectors that are sent. More are compared here only.
 const MOST_SELECTORS: usize = 32;
 
 /// A watch by the service, over connections that it has for all of its clients.
-pub(crate) struct RemoteWatch {
+#[derive(Debug)]
+pub struct VmEvents {
     events: ServiceEvents,
     watched: WatchedVms,
     told: Told,
 }
 
 /// What hosts have reported.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Told {
     /// Whether a host is watched, as far as it was told.
     hosts: HashMap<HostId, bool>,
     waiting: VecDeque<WatchItem>,
 }
 
-impl RemoteWatch {
-    /// Watches a selection; `qemu` for the events of monitors too.
+impl Client {
+    /// The hosts of the service, as far as selectors need to know them.
     ///
     /// # Errors
-    /// The service cannot be asked for its hosts, or the selection names one that it does not have.
-    pub(crate) async fn begin(client: &Client, selection: &Selection, qemu: bool) -> Result<Self, Problem> {
-        let hosts = client.hosts(&[]).await?.into_iter().map(host_of).collect();
-        let watched = WatchedVms::new(selection, hosts).map_err(Problem::from)?;
-        let selectors = Some(targets(selection).selectors).filter(|all| all.len() <= MOST_SELECTORS);
-        let wanted = EventsWanted::of(selectors.unwrap_or_default()).with_qemu(qemu);
-        Ok(RemoteWatch { events: client.watch(&wanted), watched, told: Told::default() })
+    /// [`ClientError`]. Cancel safe.
+    pub async fn host_infos(&self) -> Result<Vec<HostInfo>, ClientError> {
+        Ok(self.hosts(&[]).await?.into_iter().map(host_of).collect())
     }
 
+    /// Watches a selection, as far as it is `watched`; `qemu` for the events of monitors too. Must be called within a runtime.
+    pub fn vm_events(&self, selection: &Selection, watched: WatchedVms, qemu: bool) -> VmEvents {
+        let selectors = Some(Targets::from(selection).selectors).filter(|all| all.len() <= MOST_SELECTORS);
+        let wanted = EventsWanted::of(selectors.unwrap_or_default()).with_qemu(qemu);
+        VmEvents { events: self.watch(&wanted), watched, told: Told::default() }
+    }
+}
+
+fn host_of(view: HostView) -> HostInfo {
+    let mut host = HostInfo::new(view.id.as_str(), view.address);
+    host.groups = view.groups;
+    host.labels = view.labels;
+    host
+}
+
+impl VmEvents {
     /// The next item; none when the service ends the stream.
     ///
     /// # Errors
     /// The service refuses the stream, or was not reached for too long.
     ///
     /// Cancel safe.
-    pub(crate) async fn next(&mut self) -> Result<Option<WatchItem>, Problem> {
+    pub async fn next(&mut self) -> Result<Option<WatchItem>, ClientError> {
         loop {
             while let Some(item) = self.told.waiting.pop_front() {
                 if let Some(item) = self.watched.choose(item) {
@@ -59,7 +75,8 @@ impl RemoteWatch {
         }
     }
 
-    pub(crate) fn watched(&mut self) -> &mut WatchedVms {
+    /// Which of the VMs were found.
+    pub fn watched(&mut self) -> &mut WatchedVms {
         &mut self.watched
     }
 }
