@@ -80,23 +80,6 @@ impl Parts {
     }
 }
 
-impl Parts {
-    /// What measures or watches targets, which are JSON. A service does not.
-    ///
-    /// # Errors
-    /// The fleet is that of a service: `refused` says what it does not do.
-    fn measured(&self, py: Python<'_>, targets: &str, refused: &str) -> PyResult<(Executor, Targets)> {
-        let executor = match &self.backend {
-            Backend::Hosts(executor) => Ok(executor.clone()),
-            Backend::Service(_) => Err(error::invalid(format!("{refused} through a service"))
-                .with_hint("use a Fleet that connects to the hosts itself")),
-        };
-        let targets = || serde_json::from_str(targets).map_err(|error| error::invalid(error.to_string()));
-        let both = executor.and_then(|executor| Ok((executor, targets()?)));
-        both.map_err(|error| error::exception(py, &error))
-    }
-}
-
 #[pymethods]
 impl Core {
     /// A fleet of hosts that this process connects to. `values` is JSON: pairs of a path and a value.
@@ -153,18 +136,18 @@ impl Core {
     fn watch(&self, py: Python<'_>, targets: &str, monitor_events: bool) -> PyResult<Feed> {
         let parts = self.0.get(py)?;
         let (runtime, end) = (parts.handle(py)?, parts.abort.child_token());
-        let (executor, targets) = parts.measured(py, targets, "events are not watched")?;
+        let (backend, targets) = (parts.backend.clone(), read_targets(py, targets)?);
         let until = end.clone();
-        Ok(Feed::begin(&runtime, end, |sender| feed::watch(executor, targets, monitor_events, until, sender)))
+        Ok(Feed::begin(&runtime, end, |sender| feed::watch(backend, targets, monitor_events, until, sender)))
     }
 
     /// Begins to measure VMs, every so many milliseconds. `targets` are JSON.
     fn sample(&self, py: Python<'_>, targets: &str, interval_ms: u64) -> PyResult<Feed> {
         let parts = self.0.get(py)?;
         let (runtime, end) = (parts.handle(py)?, parts.abort.child_token());
-        let (executor, targets) = parts.measured(py, targets, "statistics are not measured")?;
+        let (backend, targets) = (parts.backend.clone(), read_targets(py, targets)?);
         let (until, interval) = (end.clone(), Duration::from_millis(interval_ms));
-        Ok(Feed::begin(&runtime, end, |sender| feed::sample(executor, targets, interval, until, sender)))
+        Ok(Feed::begin(&runtime, end, |sender| feed::sample(backend, targets, interval, until, sender)))
     }
 
     /// Starts a run of a request, as JSON, whose lines of consoles are wanted, and its outcomes.
@@ -221,6 +204,11 @@ impl Core {
         py.detach(close);
         Ok(())
     }
+}
+
+/// Targets, from JSON.
+fn read_targets(py: Python<'_>, targets: &str) -> PyResult<Targets> {
+    serde_json::from_str(targets).map_err(|error| error::exception(py, &error::invalid(error.to_string())))
 }
 
 /// A line of a console, or the outcome of a capture, as JSON.

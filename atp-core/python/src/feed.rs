@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use atp_api::{Effect, OutcomeError, StatisticsRound, Targets};
-use atp_executor::{Executor, SampleOptions, Selection};
-use atp_transport::WatchOptions;
+use atp_client::{Rounds, VmEvents};
+use atp_executor::{SampleOptions, Sampler, Selection, Watch, WatchedVms};
+use atp_transport::{WatchItem, WatchOptions};
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use serde::Serialize;
@@ -16,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::bridge::{Answer, Bridge};
 use crate::error::{self, Failure};
 use crate::forked::Forked;
+use crate::run::Backend;
 use crate::wait::wait;
 
 /// Items that are passed on before they are read. Of events that come meanwhile the oldest are dropped, and counted.
@@ -108,20 +110,54 @@ impl Shared {
     }
 }
 
+/// Where events come from.
+enum Watching {
+    Here(Box<Watch>),
+    There(Box<VmEvents>),
+}
+
+impl Watching {
+    async fn begin(backend: Backend, targets: &Targets, monitor_events: bool) -> Result<Self, OutcomeError> {
+        let selection = Selection::try_from(targets).map_err(|error| error::of_selector(&error))?;
+        match backend {
+            Backend::Hosts(executor) => {
+                let options = WatchOptions { monitor_events, ..WatchOptions::default() };
+                let watch = executor.watch(&selection, &options).map_err(|error| error::of_plan(&error))?;
+                Ok(Watching::Here(Box::new(watch)))
+            }
+            Backend::Service(client) => {
+                let hosts = client.host_infos().await.map_err(|error| error::of_client(&error))?;
+                let watched = WatchedVms::new(&selection, hosts).map_err(|error| error::of_plan(&error))?;
+                Ok(Watching::There(Box::new(client.vm_events(&selection, watched, monitor_events))))
+            }
+        }
+    }
+
+    /// The next item. Cancel safe.
+    async fn next(&mut self) -> Result<Option<WatchItem>, OutcomeError> {
+        match self {
+            Watching::Here(watch) => Ok(watch.next().await),
+            Watching::There(events) => events.next().await.map_err(|error| error::of_client(&error)),
+        }
+    }
+}
+
 /// Watches VMs, and sends each event.
 pub(crate) async fn watch(
-    executor: Executor,
+    backend: Backend,
     targets: Targets,
     monitor_events: bool,
     until: CancellationToken,
     sender: Sender<Item>,
 ) -> Result<(), OutcomeError> {
-    let selection = Selection::try_from(&targets).map_err(|error| error::of_selector(&error))?;
-    let options = WatchOptions { monitor_events, ..WatchOptions::default() };
-    let mut watch = executor.watch(&selection, &options).map_err(|error| error::of_plan(&error))?;
+    let mut watching = tokio::select! {
+        watching = Watching::begin(backend, &targets, monitor_events) => watching?,
+        () = until.cancelled() => return Ok(()),
+        () = sender.closed() => return Ok(()),
+    };
     loop {
         let item = tokio::select! {
-            item = watch.next() => item,
+            item = watching.next() => item?,
             () = until.cancelled() => return Ok(()),
             () = sender.closed() => return Ok(()),
         };
@@ -139,25 +175,61 @@ struct Sampled {
     not_found: Vec<String>,
 }
 
+/// Where statistics come from.
+enum Sampling {
+    Here(Box<Sampler>),
+    There(Box<Rounds>),
+}
+
+impl Sampling {
+    /// Begins to measure. A service that has no host of a name refuses the first round.
+    fn begin(backend: Backend, targets: &Targets, interval: Duration) -> Result<Self, OutcomeError> {
+        let selection = Selection::try_from(targets).map_err(|error| error::of_selector(&error))?;
+        match backend {
+            Backend::Hosts(executor) => {
+                let options = SampleOptions { interval, ..SampleOptions::default() };
+                let sampler = executor.sample(&selection, options).map_err(|error| error::of_plan(&error))?;
+                Ok(Sampling::Here(Box::new(sampler)))
+            }
+            Backend::Service(client) => {
+                Ok(Sampling::There(Box::new(Rounds::new(*client, selection, interval))))
+            }
+        }
+    }
+
+    /// The next round. Cancel safe: a round that is dropped is lost.
+    async fn next(&mut self) -> Result<StatisticsRound, OutcomeError> {
+        match self {
+            Sampling::Here(sampler) => Ok(sampler.next().await),
+            Sampling::There(rounds) => rounds.next().await.map_err(|error| error::of_client(&error)),
+        }
+    }
+
+    fn take_not_found(&mut self) -> Vec<String> {
+        match self {
+            Sampling::Here(sampler) => sampler.take_not_found(),
+            Sampling::There(rounds) => rounds.take_not_found(),
+        }
+    }
+}
+
 /// Measures VMs, and sends each round but the first, which has no rates.
 pub(crate) async fn sample(
-    executor: Executor,
+    backend: Backend,
     targets: Targets,
     interval: Duration,
     until: CancellationToken,
     sender: Sender<Item>,
 ) -> Result<(), OutcomeError> {
-    let selection = Selection::try_from(&targets).map_err(|error| error::of_selector(&error))?;
-    let options = SampleOptions { interval, ..SampleOptions::default() };
-    let mut sampler = executor.sample(&selection, options).map_err(|error| error::of_plan(&error))?;
+    let mut sampling = Sampling::begin(backend, &targets, interval)?;
     let (mut is_first, mut not_found) = (true, Vec::new());
     loop {
         let round = tokio::select! {
-            round = sampler.next() => round,
+            round = sampling.next() => round?,
             () = until.cancelled() => return Ok(()),
             () = sender.closed() => return Ok(()),
         };
-        not_found.extend(sampler.take_not_found());
+        not_found.extend(sampling.take_not_found());
         if is_first {
             is_first = false;
             continue;

@@ -2,10 +2,16 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use atp_api::{Data, ErrorKind, FileReport, OperationSpec, Outcome, OutcomeError, ScreenshotReport, Status};
+use atp_api::{
+    Data, ErrorKind, FileReport, OperationSpec, Outcome, OutcomeError, PullSpec, PushSpec, ScreenshotReport,
+    Status,
+};
 use atp_client::{Client, FileSize};
 
 use crate::error;
+
+/// The largest file of a console, in bytes.
+const MOST_CONSOLE: u64 = 4 << 30;
 
 /// The files of one run.
 pub(crate) struct Files {
@@ -20,8 +26,8 @@ enum Places {
     Sent(PathBuf, String),
     /// The folder with a place for each VM's file.
     Pulled(PathBuf),
-    /// The folder of pictures.
-    Pictures(PathBuf),
+    /// The folder with a folder for each host: of pictures, or of what consoles wrote.
+    ByHost(PathBuf),
 }
 
 impl Files {
@@ -33,6 +39,11 @@ impl Files {
         // The service puts folders of its own in the place of this.
         let there = || PathBuf::from(".");
         let places = match operation {
+            OperationSpec::Push(PushSpec { recursive: true, .. })
+            | OperationSpec::Pull(PullSpec { recursive: true, .. }) => {
+                return Err(error::invalid("folders are not copied through a service")
+                    .with_hint("use a Fleet that connects to the hosts itself"));
+            }
             OperationSpec::Push(push) => {
                 let id = client.send_file(&push.source).await.map_err(|error| error::of_client(&error))?.id;
                 let source = std::mem::replace(&mut push.source, PathBuf::from(&id));
@@ -41,15 +52,15 @@ impl Files {
             OperationSpec::Pull(pull) if pull.separate => {
                 Places::Pulled(std::mem::replace(&mut pull.destination, there()))
             }
-            OperationSpec::Screenshot(spec) => Places::Pictures(std::mem::replace(&mut spec.folder, there())),
+            OperationSpec::Screenshot(spec) => Places::ByHost(std::mem::replace(&mut spec.folder, there())),
             OperationSpec::Pull(_) => {
                 return Err(error::invalid("through a service, files are pulled into a folder for each VM")
                     .with_hint("use the verb pull, or \"separate\": true"));
             }
-            OperationSpec::Console(spec) if spec.folder.is_some() => {
-                return Err(error::invalid("consoles are not captured in files through a service")
-                    .with_hint("use console_lines, or a Fleet that connects to the hosts itself"));
-            }
+            OperationSpec::Console(spec) => match &mut spec.folder {
+                Some(folder) => Places::ByHost(std::mem::replace(folder, there())),
+                None => Places::None,
+            },
             _ => Places::None,
         };
         Ok(Files { client: client.clone(), places })
@@ -63,11 +74,16 @@ impl Files {
                     local_path.clone_from(source);
                     Ok(())
                 }
-                _ => self.fetch_one(local_path, *bytes, Some(sha256)).await,
+                _ => self.fetch_one(local_path, FileSize::Is(*bytes), Some(sha256)).await,
             },
             Some(Data::Screenshot(ScreenshotReport { file, bytes, .. })) => {
-                self.fetch_one(file, *bytes as u64, None).await
+                self.fetch_one(file, FileSize::Is(*bytes as u64), None).await
             }
+            Some(Data::Console(report)) => match &mut report.file {
+                // The marks between what was captured are not counted in the report.
+                Some(file) => self.fetch_one(file, FileSize::AtMost(MOST_CONSOLE), None).await,
+                None => Ok(()),
+            },
             _ => Ok(()),
         };
         if let Err(error) = fetched {
@@ -89,12 +105,12 @@ impl Files {
     async fn fetch_one(
         &self,
         name: &mut PathBuf,
-        bytes: u64,
+        size: FileSize,
         sha256: Option<&String>,
     ) -> Result<(), OutcomeError> {
         let to = self.place_of(name)?;
         let sha256 = sha256.map(String::as_str);
-        self.client.place_file(name, &to, FileSize::Is(bytes), sha256).await?;
+        self.client.place_file(name, &to, size, sha256).await?;
         *name = to;
         Ok(())
     }
@@ -108,7 +124,7 @@ impl Files {
         let parts = parts.collect::<Option<Vec<_>>>().unwrap_or_default();
         match (&self.places, &parts[..]) {
             (Places::Pulled(folder), [_, host, vm, file]) => Ok(folder.join(host).join(vm).join(file)),
-            (Places::Pictures(folder), [_, host, file]) => Ok(folder.join(host).join(file)),
+            (Places::ByHost(folder), [_, host, file]) => Ok(folder.join(host).join(file)),
             _ => {
                 let problem =
                     format!("the service names the file {}, which is none of this run", name.display());

@@ -148,6 +148,9 @@ def test_what_cannot_be_done_is_refused_before_a_host_is_asked(simulated: Simula
             fleet.operate("*", {"op": "exec", "program": "x", "paralel": 3})
         with pytest.raises(TypeError, match="paralel"):
             fleet.vms(paralel=3)  # type: ignore[call-arg]
+        with pytest.raises(RequestError) as raised:
+            fleet.push("*", simulated.config.parent, "/tmp/x")
+        assert raised.value.kind == "local-file-error"
         with pytest.raises(TypeError, match="words"):
             fleet.exec("*", "uname -r")
     with pytest.raises(ClosedError):

@@ -69,10 +69,45 @@ def test_verbs_have_the_same_outcomes(service: Tuple[str, str]) -> None:
         assert sorted(seen) == ["h1/vm1", "h1/vm2"]
         with pytest.raises(RequestError):
             fleet.vms("h9/*")
-        with pytest.raises(RequestError, match="through a service"):
-            fleet.console("h1/vm1", "/tmp")
-        with pytest.raises(RequestError, match="through a service"):
-            fleet.stats()
+
+
+def test_events_come_while_vms_are_changed(service: Tuple[str, str]) -> None:
+    with Fleet(server=service[0], token=service[1]) as fleet:
+        with fleet.events("h1/*", exclude="h1/vm2") as events:
+            first = next(events)
+            assert (first.item, first.host) == ("present", "h1")
+            assert [vm["name"] for vm in first.data["domains"]] == ["vm1"]
+            fleet.suspend("h1/*").raise_for_failures()
+            event = next(event for event in events if event.item == "event")
+            assert (event.host, event.vm, event.kind) == ("h1", "vm1", "lifecycle")
+        assert list(events) == []
+        fleet.resume("h1/*").raise_for_failures()
+        with pytest.raises(RequestError) as raised:
+            next(fleet.events("h9/*"))
+        assert raised.value.kind == "unknown-host"
+
+
+def test_statistics_are_those_of_the_hosts(service: Tuple[str, str]) -> None:
+    with Fleet(server=service[0], token=service[1]) as fleet:
+        statistics = fleet.stats("*", interval=0.5)
+        assert [f"{vm.host}/{vm.vm}" for vm in statistics] == ["h1/vm1", "h1/vm2", "h2/vm1", "h2/vm2"]
+        assert all(vm.stale is None and vm.cpu.percent is not None for vm in statistics)
+        assert fleet.stats("h1/vm9", interval=0.1).not_found == ["h1/vm9"]
+        with pytest.raises(RequestError):
+            fleet.stats("h9/*")
+        with fleet.stream.stats("h1/*", interval=0.1) as samples:
+            assert [len(next(samples)) for _ in range(2)] == [2, 2]
+
+
+def test_consoles_are_captured_in_files_of_this_machine(service: Tuple[str, str], tmp_path: Path) -> None:
+    with Fleet(server=service[0], token=service[1]) as fleet:
+        captured = fleet.console("*", tmp_path, timeout=2).raise_for_failures().values()
+        assert [report.file for report in captured] == [
+            str(tmp_path / host / f"{vm}.log") for host in ("h1", "h2") for vm in ("vm1", "vm2")
+        ]
+        assert all("the console is open" in Path(str(report.file)).read_text() for report in captured)
+        with fleet.console_lines("h2/vm1", timeout=600) as lines:
+            assert next(lines).vm == "vm1"
 
 
 def test_files_are_those_of_this_machine(service: Tuple[str, str], tmp_path: Path) -> None:
@@ -91,6 +126,8 @@ def test_files_are_those_of_this_machine(service: Tuple[str, str], tmp_path: Pat
         assert Path(pulled.local_path).read_bytes() == source.read_bytes()
         with pytest.raises(RequestError):
             fleet.push("h1/vm1", tmp_path / "none", "/tmp/x")
+        with pytest.raises(RequestError, match="folders"):
+            fleet.push("h1/vm1", tmp_path, "/tmp/x", recursive=True)
 
 
 def test_coroutines_use_it_too(service: Tuple[str, str]) -> None:
@@ -98,6 +135,9 @@ def test_coroutines_use_it_too(service: Tuple[str, str]) -> None:
         async with AsyncFleet(server=service[0], token=service[1]) as fleet:
             listings = await asyncio.gather(*(fleet.vms("h1/*") for _ in range(5)))
             assert {len(listing.ok) for listing in listings} == {2}
+            assert len(await fleet.stats("h1/*", interval=0.2)) == 2
+            async with fleet.events("h2/*") as events:
+                assert (await events.__anext__()).host == "h2"
 
     asyncio.run(work())
 

@@ -302,20 +302,30 @@ class Verbs:
         targets: Selectors,
         source: Union[str, os.PathLike[str]],
         destination: str,
+        *,
+        recursive: bool = False,
         **options: Unpack[Options],
     ) -> Outcomes[FileReport]:
-        """Copies a file of this machine into guests."""
-        return self._run(_verbs.push(targets, source, destination), options)
+        """Copies a file of this machine into guests.
+
+        :param recursive: The file may be a folder, which is copied with all that is in it.
+        """
+        return self._run(_verbs.push(targets, source, destination, recursive=recursive), options)
 
     def pull(
         self,
         targets: Selectors,
         path: str,
         destination: Union[str, os.PathLike[str]],
+        *,
+        recursive: bool = False,
         **options: Unpack[Options],
     ) -> Outcomes[FileReport]:
-        """Copies a file out of guests, into a folder of this machine: each to ``destination/HOST/VM/NAME``."""
-        return self._run(_verbs.pull(targets, path, destination), options)
+        """Copies a file out of guests, into a folder of this machine: each to ``destination/HOST/VM/NAME``.
+
+        :param recursive: The file may be a folder, which is copied with all that is in it.
+        """
+        return self._run(_verbs.pull(targets, path, destination, recursive=recursive), options)
 
     def screenshot(
         self,
@@ -696,20 +706,30 @@ class StreamedVerbs:
         targets: Selectors,
         source: Union[str, os.PathLike[str]],
         destination: str,
+        *,
+        recursive: bool = False,
         **options: Unpack[Options],
     ) -> Stream[FileReport]:
-        """Copies a file of this machine into guests."""
-        return self._run(_verbs.push(targets, source, destination), options)
+        """Copies a file of this machine into guests.
+
+        :param recursive: The file may be a folder, which is copied with all that is in it.
+        """
+        return self._run(_verbs.push(targets, source, destination, recursive=recursive), options)
 
     def pull(
         self,
         targets: Selectors,
         path: str,
         destination: Union[str, os.PathLike[str]],
+        *,
+        recursive: bool = False,
         **options: Unpack[Options],
     ) -> Stream[FileReport]:
-        """Copies a file out of guests, into a folder of this machine: each to ``destination/HOST/VM/NAME``."""
-        return self._run(_verbs.pull(targets, path, destination), options)
+        """Copies a file out of guests, into a folder of this machine: each to ``destination/HOST/VM/NAME``.
+
+        :param recursive: The file may be a folder, which is copied with all that is in it.
+        """
+        return self._run(_verbs.pull(targets, path, destination, recursive=recursive), options)
 
     def screenshot(
         self,
@@ -1090,20 +1110,30 @@ class AsyncVerbs:
         targets: Selectors,
         source: Union[str, os.PathLike[str]],
         destination: str,
+        *,
+        recursive: bool = False,
         **options: Unpack[Options],
     ) -> Outcomes[FileReport]:
-        """Copies a file of this machine into guests."""
-        return await self._run(_verbs.push(targets, source, destination), options)
+        """Copies a file of this machine into guests.
+
+        :param recursive: The file may be a folder, which is copied with all that is in it.
+        """
+        return await self._run(_verbs.push(targets, source, destination, recursive=recursive), options)
 
     async def pull(
         self,
         targets: Selectors,
         path: str,
         destination: Union[str, os.PathLike[str]],
+        *,
+        recursive: bool = False,
         **options: Unpack[Options],
     ) -> Outcomes[FileReport]:
-        """Copies a file out of guests, into a folder of this machine: each to ``destination/HOST/VM/NAME``."""
-        return await self._run(_verbs.pull(targets, path, destination), options)
+        """Copies a file out of guests, into a folder of this machine: each to ``destination/HOST/VM/NAME``.
+
+        :param recursive: The file may be a folder, which is copied with all that is in it.
+        """
+        return await self._run(_verbs.pull(targets, path, destination, recursive=recursive), options)
 
     async def screenshot(
         self,
@@ -1484,20 +1514,30 @@ class AsyncStreamedVerbs:
         targets: Selectors,
         source: Union[str, os.PathLike[str]],
         destination: str,
+        *,
+        recursive: bool = False,
         **options: Unpack[Options],
     ) -> AsyncStream[FileReport]:
-        """Copies a file of this machine into guests."""
-        return self._run(_verbs.push(targets, source, destination), options)
+        """Copies a file of this machine into guests.
+
+        :param recursive: The file may be a folder, which is copied with all that is in it.
+        """
+        return self._run(_verbs.push(targets, source, destination, recursive=recursive), options)
 
     def pull(
         self,
         targets: Selectors,
         path: str,
         destination: Union[str, os.PathLike[str]],
+        *,
+        recursive: bool = False,
         **options: Unpack[Options],
     ) -> AsyncStream[FileReport]:
-        """Copies a file out of guests, into a folder of this machine: each to ``destination/HOST/VM/NAME``."""
-        return self._run(_verbs.pull(targets, path, destination), options)
+        """Copies a file out of guests, into a folder of this machine: each to ``destination/HOST/VM/NAME``.
+
+        :param recursive: The file may be a folder, which is copied with all that is in it.
+        """
+        return self._run(_verbs.pull(targets, path, destination, recursive=recursive), options)
 
     def screenshot(
         self,

@@ -251,18 +251,33 @@ def wait(
 
 
 def push(
-    targets: Selectors, source: Union[str, os.PathLike[str]], destination: str
+    targets: Selectors,
+    source: Union[str, os.PathLike[str]],
+    destination: str,
+    *,
+    recursive: bool = False,
 ) -> Operation[FileReport]:
-    """Copies a file of this machine into guests."""
-    return Operation(targets, {"op": "push", "source": _absolute(source), "destination": destination})
+    """Copies a file of this machine into guests.
+
+    :param recursive: The file may be a folder, which is copied with all that is in it.
+    """
+    spec = {"op": "push", "source": _absolute(source), "destination": destination}
+    return Operation(targets, {**spec, "recursive": recursive})
 
 
 def pull(
-    targets: Selectors, path: str, destination: Union[str, os.PathLike[str]]
+    targets: Selectors,
+    path: str,
+    destination: Union[str, os.PathLike[str]],
+    *,
+    recursive: bool = False,
 ) -> Operation[FileReport]:
-    """Copies a file out of guests, into a folder of this machine: each to ``destination/HOST/VM/NAME``."""
+    """Copies a file out of guests, into a folder of this machine: each to ``destination/HOST/VM/NAME``.
+
+    :param recursive: The file may be a folder, which is copied with all that is in it.
+    """
     spec = {"op": "pull", "path": path, "destination": _absolute(destination), "separate": True}
-    return Operation(targets, spec)
+    return Operation(targets, {**spec, "recursive": recursive})
 
 
 def screenshot(
