@@ -56,7 +56,7 @@ pub(super) enum Relocation {
     Here(Option<DomainInfo>),
     /// It has left, and runs on this host.
     To(HostId),
-    /// libvirt says that it was migrated away. The reason why it is not known to which host.
+    /// It was migrated away, or is gone, and it is not known where it runs. What is known, to follow the VM's name.
     Lost(String),
 }
 
@@ -109,14 +109,19 @@ pub(super) async fn relocation(job: &Job, domain: &DomainInfo) -> Relocation {
     }
     let found = ask(job, domain.uuid, other_hosts(job), patience(job)).await;
     let is_gone = now.is_none();
+    let lost = |why: String| {
+        // Only libvirt's reason says that it was migrated.
+        Relocation::Lost(match is_gone {
+            true => format!("is not there any more, and it is not known whether it has moved: {why}"),
+            false => format!("was migrated away, and it is not known where it runs: {why}"),
+        })
+    };
     match found {
         Elsewhere::On(host) => match came_from_elsewhere(job, &host, domain.uuid).await {
             Some(true) => Relocation::To(host),
             Some(false) if is_gone => Relocation::Here(None),
-            Some(false) => Relocation::Lost(format!("a VM of its UUID runs on {host}, and was booted there")),
-            None => Relocation::Lost(format!(
-                "a VM of its UUID runs on {host}, which did not answer how it came there"
-            )),
+            Some(false) => lost(format!("a VM of its UUID runs on {host}, and was booted there")),
+            None => lost(format!("a VM of its UUID runs on {host}, which did not answer how it came there")),
         },
         Elsewhere::OnSeveral(hosts) if is_gone && were_booted(job, &hosts, domain.uuid).await => {
             Relocation::Here(None)
@@ -124,12 +129,12 @@ pub(super) async fn relocation(job: &Job, domain: &DomainInfo) -> Relocation {
         // Without libvirt's word that it was migrated it has only ended.
         Elsewhere::Nowhere { .. } if is_gone => Relocation::Here(None),
         Elsewhere::Nowhere { silent } if silent.is_empty() => Relocation::Here(now),
-        Elsewhere::Nowhere { silent } => Relocation::Lost(format!(
+        Elsewhere::Nowhere { silent } => lost(format!(
             "it does not run on the other hosts that answered, and these did not answer: {}",
             names(silent)
         )),
         Elsewhere::OnSeveral(hosts) => {
-            Relocation::Lost(format!("VMs of its UUID run on several hosts: {}", names(hosts)))
+            lost(format!("VMs of its UUID run on several hosts: {}", names(hosts)))
         }
     }
 }
@@ -171,10 +176,7 @@ pub(super) async fn after(
             Some(why) => Next::Ended(Box::new(moved(job, domain, &host, why))),
         }),
         Relocation::Lost(why) => {
-            let message = format!(
-                "host {}: VM {:?} was migrated away, and it is not known where it runs: {why}",
-                job.target.host, domain.name
-            );
+            let message = format!("host {}: VM {:?} {why}", job.target.host, domain.name);
             Some(Next::Ended(Box::new(failed(OutcomeError::new(ErrorKind::VmMoved, message), None))))
         }
     }

@@ -130,7 +130,7 @@ async fn moved(job: &mut Job, domain: &DomainInfo, condition: &Condition, what: 
             *job = job.at(host);
             Some(Seen::Elsewhere)
         }
-        Relocation::Lost(why) => Some(not_yet(format!("it was migrated away: {why}"))),
+        Relocation::Lost(why) => Some(not_yet(format!("it {why}"))),
         Relocation::Here(now) => {
             let host = runs_on_listed(job, &now.filter(|now| now.state == DomainState::ShutOff)?).await?;
             Some(not_yet(format!("{what}, and it runs on {host}")))

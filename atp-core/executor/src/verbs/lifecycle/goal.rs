@@ -32,7 +32,7 @@ pub(super) async fn wait_for(job: &Job, domain: &DomainInfo, goal: DomainState) 
                     *place.lock() = job.at(host);
                     return Ok(seen);
                 }
-                Relocation::Lost(why) => return Ok(Seen::Unknown(format!("it was migrated away: {why}"))),
+                Relocation::Lost(why) => return Ok(Seen::Unknown(format!("it {why}"))),
                 Relocation::Here(_) => {}
             }
         }
