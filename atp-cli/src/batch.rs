@@ -358,6 +358,11 @@ pub(crate) fn nothing_matches(
         let problem = Problem::new(format!("no host matches {}", hosts.collect::<Vec<_>>().join(" ")));
         return problem.hint("`atp host list` lists the hosts");
     }
+    let is_all = selection.selectors.iter().all(|selector| selector.to_string() == "*");
+    if none_left.is_none() && is_all && filters(selection, "").is_empty() {
+        let problem = Problem::new("the hosts have no VMs");
+        return problem.hint("`virsh -c URI define FILE` adds the VM of a definition to a host");
+    }
     let is_scenario = matches!(operation, Operation::Scenario(_));
     let message = match none_left {
         Some(notice) => notice.to_string(),
