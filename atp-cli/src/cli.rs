@@ -98,25 +98,96 @@ mod tests {
         check(&Cli::command());
     }
 
-    /// Splits a line into words as a shell does, up to a pipe; only single quotes are supported.
+    /// Splits a line into words as a shell does, up to the end of the command. No variable has a value.
     fn split_words(line: &str) -> Vec<String> {
-        let (mut words, mut word, mut quoted, mut open) = (Vec::new(), String::new(), false, false);
+        let (mut words, mut word, mut quoted, mut open) = (Vec::new(), String::new(), None, false);
         for c in line.trim().chars().chain([' ']) {
             match c {
-                '\'' => (quoted, open) = (!quoted, true),
-                ' ' if !quoted => {
-                    if word == "|" {
-                        return words;
-                    }
+                '\'' | '"' if quoted.is_none() => (quoted, open) = (Some(c), true),
+                c if quoted == Some(c) => quoted = None,
+                ' ' | ';' | '|' | '&' | ')' | '>' | '#' if quoted.is_none() => {
                     if open || !word.is_empty() {
                         words.push(std::mem::take(&mut word));
                     }
                     open = false;
+                    if c != ' ' {
+                        return words;
+                    }
                 }
                 c => word.push(c),
             }
         }
         words
+    }
+
+    /// The pages, each with its name.
+    fn pages() -> Vec<(String, String)> {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let files = ["", "docs"].map(|folder| std::fs::read_dir(root.join(folder)).unwrap());
+        let files = files.into_iter().flatten().map(|entry| entry.unwrap().path());
+        let pages = files.filter(|file| file.extension().is_some_and(|extension| extension == "md"));
+        pages.map(|file| (file.display().to_string(), std::fs::read_to_string(&file).unwrap())).collect()
+    }
+
+    #[test]
+    fn every_command_line_of_the_pages_is_accepted() {
+        let (mut refused, mut count) = (Vec::new(), 0);
+        for (page, text) in pages() {
+            // Every second part is a block, whose first line is its language.
+            for block in text.split("```").skip(1).step_by(2) {
+                let (language, lines) = block.split_once('\n').unwrap();
+                if !["", "sh", "console"].contains(&language.trim()) {
+                    continue;
+                }
+                for line in lines.lines() {
+                    let line = line.trim_start().trim_start_matches("$ ").trim_start_matches("# ");
+                    // The form of all lines is none.
+                    let begins = (line.starts_with("atp ") && !line.contains("[OPTIONS]")).then_some(0);
+                    let Some(at) = begins.or_else(|| Some(line.find("$(atp ")? + 2)) else { continue };
+                    let words = split_words(&line[at..]);
+                    let words: Vec<_> = words.iter().map(String::as_str).collect();
+                    if let Err(error) = parse(&words) {
+                        refused.push(format!("{page}: {line}: {error}"));
+                    }
+                    count += 1;
+                }
+            }
+        }
+        assert_eq!(refused, Vec::<String>::new());
+        assert!(count > 35, "the pages are not read as they are written: {count}");
+    }
+
+    #[test]
+    fn every_command_and_option_in_the_text_of_the_pages_exists() {
+        let mut atp = Cli::command();
+        atp.build();
+        let (mut unknown, mut count) = (Vec::new(), 0);
+        for (page, text) in pages() {
+            let prose = text.split("```").step_by(2);
+            for span in prose.flat_map(|prose| prose.split('`').skip(1).step_by(2)) {
+                let Some(words) = span.strip_prefix("atp ") else { continue };
+                let mut command = &atp;
+                let mut words = words.split_whitespace().take_while(|word| *word != "--").peekable();
+                while let Some(sub) = words.peek().and_then(|word| command.find_subcommand(word)) {
+                    command = sub;
+                    words.next();
+                }
+                let has_subcommands = command.get_subcommands().next().is_some();
+                let is_placeholder = |word: &str| !word.starts_with(|c: char| c.is_ascii_lowercase());
+                if has_subcommands && !words.peek().is_none_or(|word| is_placeholder(word)) {
+                    unknown.push(format!("{page}: {span}"));
+                }
+                for option in words.filter_map(|word| word.trim_matches(['[', ']']).strip_prefix("--")) {
+                    let name = option.split('=').next();
+                    if !command.get_arguments().any(|argument| argument.get_long() == name) {
+                        unknown.push(format!("{page}: {span}"));
+                    }
+                }
+                count += 1;
+            }
+        }
+        assert_eq!(unknown, Vec::<String>::new());
+        assert!(count > 100, "the pages are not read as they are written: {count}");
     }
 
     #[test]
