@@ -167,9 +167,9 @@ fn without_any_host_this_machine_s_daemon_is_used_or_asked_for() {
 #[test]
 fn a_system_without_threads_is_an_error() {
     // The limit does not hold for root. Somebody else may not have the way to the binary, or the right to run it, but a
-    // copy that is open.
+    // copy that is open. Nothing else is of this user, whose processes count.
     let limited = "install --mode=755 \"$0\" atp; exec 3<atp; \
-                   [ \"$(id -u)\" = 0 ] && as=\"setpriv --reuid=65534 --clear-groups\"; \
+                   [ \"$(id -u)\" = 0 ] && as=\"setpriv --reuid=65533 --clear-groups\"; \
                    exec prlimit --nproc=1 $as /proc/self/fd/3 \"$@\"";
     let home = Home::new();
     let mut command = home.command("sh");
