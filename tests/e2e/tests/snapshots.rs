@@ -1,7 +1,8 @@
 //! Snapshots, saved memory and what goes with them, of guests whose disks keep snapshots.
 
-use std::env;
+use std::process::Command;
 use std::time::Duration;
+use std::{env, fs};
 
 use atp_e2e::{Bed, becomes, bed};
 use atp_testbed::{DiskFormat, Guest};
@@ -29,6 +30,9 @@ fn guests(bed: &Bed, count: usize) -> Vec<Guest> {
 fn count() -> usize {
     env::var("ATP_SNAPSHOT_VMS").ok().and_then(|count| count.parse().ok()).unwrap_or(3)
 }
+
+/// After a revert libvirt knows a moment later that the agents are there.
+const AGENTS: [&str; 6] = ["wait", "snap*", "--for", "agent", "--timeout", "2m"];
 
 /// Runs `atp` on all guests with snapshots, and asserts that each ends like this.
 #[track_caller]
@@ -60,6 +64,7 @@ fn what_was_written_after_a_snapshot_is_gone_after_a_revert() {
     assert_eq!((&snapshots[0]["current"], &snapshots[0]["memory"]), (&true.into(), &true.into()));
 
     all(&bed, &["snapshot", "revert", "snap*", "clean", "--timeout", "2m", "--yes"], &guests, "ok done");
+    bed.run(&AGENTS).exits_with(0);
     // The guest goes on from the snapshot's memory: it has not rebooted, and knows nothing of what followed.
     let look = shell("cat /data/file && ls /tmp/new 2>/dev/null || true");
     let run = bed.run(&look);
@@ -75,6 +80,73 @@ fn what_was_written_after_a_snapshot_is_gone_after_a_revert() {
     assert!(gone.exits_with(1).brief()[0].ends_with("failed none snapshot-not-found"), "{gone:#?}");
 }
 
+/// Whether what is on a guest's disk is what was there at its snapshot `clean`, to the byte. The guest must not write meanwhile.
+fn is_as_in_the_snapshot(guest: &Guest) -> bool {
+    let was = tempfile::NamedTempFile::new().unwrap();
+    let mut convert = Command::new("qemu-img");
+    convert.args(["convert", "-U", "-l", "snapshot.name=clean", "-f", "qcow2", "-O", "raw"]);
+    assert!(convert.arg(guest.disk()).arg(was.path()).status().unwrap().success(), "{guest:?}");
+    let mut compare = Command::new("qemu-img");
+    compare.args(["compare", "-q", "-U", "-f", "qcow2", "-F", "raw"]).arg(guest.disk()).arg(was.path());
+    match compare.status().unwrap().code() {
+        Some(0) => true,
+        Some(1) => false,
+        code => panic!("qemu-img ends with {code:?} for {guest:?}"),
+    }
+}
+
+#[test]
+fn a_run_that_is_killed_at_any_step_leaves_disks_that_its_resume_takes_back_to_the_snapshot() {
+    const CHANGE: &str = "{exec: 'mount-data && date >> /data/file && umount /data && sync'}";
+    const BLOCK: &str = "{wait: {exec: 'touch /tmp/waits; test -e /tmp/never'}, timeout: 10m}";
+    let bed = bed();
+    let guests = guests(&bed, count());
+    let shell = |command: &'static str| ["exec", "snap*", "--timeout", "2m", "--shell", "--", command];
+    all(&bed, &shell("mount-data && echo before > /data/file && umount /data && sync"), &guests, "ok done");
+    all(&bed, &["snapshot", "create", "snap*", "clean", "--timeout", "2m"], &guests, "ok done");
+    assert!(guests.iter().all(is_as_in_the_snapshot));
+
+    let folder = tempfile::tempdir().unwrap();
+    // Before the first step, between steps, after the last one, and in the teardown: how many changes were made.
+    for (boundary, steps, teardown, changes) in [
+        (1, format!("{BLOCK}, {CHANGE}"), CHANGE.to_owned(), 0),
+        (2, format!("{CHANGE}, {BLOCK}, {CHANGE}"), CHANGE.to_owned(), 1),
+        (3, format!("{CHANGE}, {CHANGE}, {BLOCK}"), CHANGE.to_owned(), 2),
+        (4, CHANGE.to_owned(), format!("{CHANGE}, {BLOCK}"), 2),
+    ] {
+        let [scenario, journal] =
+            ["yaml", "journal"].map(|kind| folder.path().join(format!("{boundary}.{kind}")));
+        let text = format!(
+            "name: isolated\ntargets: 'snap*'\nisolate: {{snapshot: clean}}\nsteps: [{{wait: agent}}, {steps}]\nteardown: [{teardown}]\n"
+        );
+        fs::write(&scenario, text).unwrap();
+        let run = ["run", scenario.to_str().unwrap(), "--yes", "--timeout", "2m"];
+        let journal = journal.to_str().unwrap();
+        let running = bed.atp(&[&run[..], &["--journal", journal]].concat()).output("json").start();
+        // A program that runs in the guest when it is taken back is lost: each look is short.
+        let look = ["exec", "snap*", "--timeout", "10s", "--", "test", "-e", "/tmp/waits"];
+        becomes("all guests in the step", BOOT, guests.len(), || {
+            bed.run(&look).outcomes().iter().filter(|outcome| outcome.status == "ok").count()
+        });
+        running.kill();
+        let same = guests.iter().filter(|guest| is_as_in_the_snapshot(guest)).count();
+        assert_eq!(same, if changes == 0 { guests.len() } else { 0 }, "boundary {boundary}");
+
+        let resumed = bed.run(&[&run[..], &["--resume", journal]].concat());
+        let outcomes = resumed.exits_with(1).outcomes();
+        assert_eq!(outcomes.len(), guests.len(), "boundary {boundary}");
+        for outcome in outcomes {
+            assert_eq!(outcome.failure().kind, "outcome-unknown", "boundary {boundary}: {outcome:?}");
+            assert_eq!(outcome.data["isolated"]["restored"], true, "boundary {boundary}: {outcome:?}");
+        }
+        let same = guests.iter().filter(|guest| is_as_in_the_snapshot(guest)).count();
+        assert_eq!(same, guests.len(), "boundary {boundary}");
+        println!("boundary {boundary}: {same} of {} disks are as in the snapshot", guests.len());
+    }
+    bed.run(&AGENTS).exits_with(0);
+    all(&bed, &shell("mount-data && grep -qx before /data/file && umount /data"), &guests, "ok done");
+}
+
 #[test]
 fn a_vm_that_cannot_be_snapshotted_says_why_and_a_hung_one_hurts_no_other() {
     let bed = bed();
@@ -82,6 +154,7 @@ fn a_vm_that_cannot_be_snapshotted_says_why_and_a_hung_one_hurts_no_other() {
     assert_eq!(raw.exits_with(1).brief(), ["h1/vm1 failed none snapshot-impossible"]);
     let message = raw.outcome("h1/vm1").failure().message.clone();
     assert!(message.contains("its disk vda has the format raw"), "{message}");
+    assert!(message.contains("(convert its image with `qemu-img convert -O qcow2`"), "{message}");
 
     let guests = guests(&bed, 2);
     let disks = bed.run(&["snapshot", "create", "snap1", "disks", "--disk-only"]);
@@ -101,6 +174,58 @@ fn a_vm_that_cannot_be_snapshotted_says_why_and_a_hung_one_hurts_no_other() {
         assert_eq!(run.outcome(name).brief(), format!("{name} ok done"));
     }
     hung.resume_qemu().unwrap();
+}
+
+#[test]
+fn what_is_in_the_way_of_a_snapshot_is_what_libvirt_refuses() {
+    let bed = bed();
+    let host = bed.host("h1").unwrap();
+    let guest = host.define_guest_with("drives", DiskFormat::Qcow2).unwrap();
+    let image = tempfile::NamedTempFile::new().unwrap();
+    image.as_file().set_len(1440 << 10).unwrap();
+    let source = format!("<source file='{}'/>", image.path().display());
+    let without = host.virsh(&["dumpxml", guest.uuid()]).unwrap();
+    let drive = |attributes: &str, source: &str, more: &str| {
+        format!(
+            "<disk type='file' {attributes}><driver name='qemu' type='raw'/>{source}<target {more}</disk></devices>"
+        )
+    };
+    for (drive, obstacle) in [
+        (
+            drive("device='floppy'", &source, "dev='fda' bus='fdc'/>"),
+            Some("its floppy fda has the format raw"),
+        ),
+        (drive("device='floppy'", &source, "dev='fda' bus='fdc'/><readonly/>"), None),
+        (drive("device='floppy'", "", "dev='fda' bus='fdc'/>"), None),
+        (drive("device='cdrom'", &source, "dev='hda' bus='ide'/><readonly/>"), None),
+        (drive("device='cdrom'", "", "dev='hda' bus='ide'/>"), None),
+        (drive("", &source, "dev='vdb' bus='virtio'/>"), Some("its disk vdb has the format raw")),
+        (drive("", &source, "dev='vdb' bus='virtio'/><shareable/>"), Some("its disk vdb has the format raw")),
+        (drive("", &source, "dev='vdb' bus='virtio'/><readonly/><shareable/>"), None),
+        (
+            drive("snapshot='no'", &source, "dev='vdb' bus='virtio'/>"),
+            Some("its disk vdb is not to be in such"),
+        ),
+        (
+            drive("snapshot='external'", &source, "dev='vdb' bus='virtio'/>"),
+            Some("its disk vdb is not to be in"),
+        ),
+    ] {
+        let definition = tempfile::NamedTempFile::new().unwrap();
+        fs::write(definition.path(), without.replace("</devices>", &drive)).unwrap();
+        host.virsh(&["define", definition.path().to_str().unwrap()]).unwrap();
+        let create = bed.run(&["snapshot", "create", "h1/drives", "x"]);
+        let Some(obstacle) = obstacle else {
+            assert_eq!(create.exits_with(0).brief(), ["h1/drives ok done"], "{drive}");
+            bed.run(&["snapshot", "delete", "h1/drives", "x"]).exits_with(0);
+            continue;
+        };
+        assert_eq!(create.brief(), ["h1/drives failed none snapshot-impossible"], "{drive}");
+        let message = create.outcome("h1/drives").failure().message.clone();
+        assert!(message.contains(obstacle) && message.ends_with(')'), "{message}");
+        let refused = host.virsh(&["snapshot-create-as", guest.uuid(), "x"]);
+        assert!(refused.is_err(), "libvirt makes a snapshot of it: {drive}");
+    }
 }
 
 #[test]
@@ -152,6 +277,8 @@ fn memory_is_saved_and_restored_and_a_vm_is_started_with_its_host_or_not() {
     assert_eq!(bed.run(&restore).exits_with(0).brief(), ["h1/vm1 ok done"]);
     // A guest that boots has an empty /tmp.
     bed.run(&["exec", "h1/vm1", "--", "rm", "/tmp/kept-in-memory"]).exits_with(0);
+    // The bed waits for the boot of guests that run.
+    bed.host("h1").unwrap().guest("vm1").unwrap().destroy().unwrap();
 
     let guest = bed.host("h1").unwrap().define_guest("plain").unwrap();
     let restore = bed.run(&["vm", "restore", "h1/plain"]);

@@ -178,6 +178,8 @@ fn a_vm_whose_memory_was_saved_says_so_and_goes_on_from_there_when_it_is_started
     bed.run(&["vm", "start", "h1/vm1", "--wait", "--timeout", "2m"]).exits_with(0);
     // A guest that boots has an empty /tmp.
     bed.run(&["exec", "h1/vm1", "--", "rm", "/tmp/kept-in-memory"]).exits_with(0);
+    // The bed waits for the boot of guests that run.
+    bed.host("h1").unwrap().guest("vm1").unwrap().destroy().unwrap();
 }
 
 #[test]

@@ -134,6 +134,11 @@ impl Guest {
         self.host.layout().console(&self.note.uuid)
     }
 
+    /// The image of the guest's disk.
+    pub fn disk(&self) -> PathBuf {
+        self.host.layout().disk(&self.note.uuid)
+    }
+
     /// The Unix socket behind the guest's `/dev/virtio-ports/org.atp.test.channel`, which the testbed does not use.
     pub fn channel(&self) -> PathBuf {
         self.host.layout().channel_socket(&self.note.uuid)
@@ -167,7 +172,7 @@ impl Guest {
 
     /// Removes the files of a guest that libvirt no longer knows.
     pub(crate) fn remove_files(&self) -> Result<()> {
-        for file in [self.host.layout().disk(self.uuid()), self.note_file()] {
+        for file in [self.disk(), self.note_file()] {
             fs::remove_file(&file).map_err(Error::io(format!("removing {}", file.display())))?;
         }
         Ok(())
@@ -306,7 +311,7 @@ impl Guest {
                 }
             }
         }
-        let disk = self.host.layout().disk(self.uuid());
+        let disk = self.disk();
         match fs::remove_file(&disk) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 Err(Error::io(format!("removing {}", disk.display()))(error))
@@ -373,7 +378,7 @@ impl Guest {
     /// Creates the guest's disk, empty, unless it exists. The file takes only the space that the guest writes to, and
     /// gets the owner of its folder: the QEMU of a rootless bed may run as another user than this process.
     fn make_disk(&self) -> Result<()> {
-        let path = self.host.layout().disk(self.uuid());
+        let path = self.disk();
         if self.note.format == DiskFormat::Qcow2 && !path.exists() {
             let mut command = Command::new("qemu-img");
             command.args(["create", "-q", "-f", "qcow2"]).arg(&path).arg(DISK_BYTES.to_string());
