@@ -140,7 +140,7 @@ async fn run_one<'a>(
         reports.check()?;
         let journal = journal::open(&plan, history, context).await?;
         // Last, because it empties the file of the previous report: if there is no run, nothing would replace it.
-        let report = reports.next(&plan.operation, plan.done_before, forms)?;
+        let report = reports.next(&plan.operation, 0, forms)?;
         if plan.operation.name() == "vm-list" {
             report.reserved = reservations::of_file(context).await;
         }
@@ -161,7 +161,7 @@ async fn interrupted<'a>(
     context: &'a Context,
 ) -> Result<(), Failure> {
     context.console.warning("interrupted; nothing was done");
-    let report = reports.next(&plan.operation, plan.done_before, forms)?;
+    let report = reports.next(&plan.operation, 0, forms)?;
     let run = executor.run(plan, interrupts.control());
     drive(run, report, interrupts, |_| {}).await;
     report.ending.signal = interrupts.received();
@@ -204,7 +204,7 @@ impl<'a> Reports<'a> {
         self.signal = Some(signal);
     }
 
-    /// The report of the next batch.
+    /// The report of the next batch. `done_before` is for a batch that is not run: a run tells it when it begins.
     ///
     /// # Errors
     /// A file cannot be written.

@@ -107,6 +107,7 @@ impl<'a> Report<'a> {
 
     /// A run starts.
     pub(crate) fn begun(&mut self, start: &RunStart) {
+        self.done_before += start.done_before;
         self.progress.expect(start.outcomes());
     }
 

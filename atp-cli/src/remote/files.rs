@@ -6,12 +6,15 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
+use atp_api::serve::RunSummary;
 use atp_api::{
-    ConsoleSpec, Data, EvidenceReport, FileReport, MissedEvidence, OperationSpec, Outcome, OutcomeError,
-    PlanReport, PullSpec, PushSpec, RunEvent, ScenarioSpec, ScreenshotReport, ScreenshotSpec, Status,
+    ConsoleSpec, Data, EvidenceReport, FileReport, Hint, MissedEvidence, OperationSpec, Outcome,
+    OutcomeError, PlanReport, PullSpec, PushSpec, RunEvent, ScenarioSpec, ScreenshotReport, ScreenshotSpec,
+    Status,
 };
 use atp_client::{Client, ClientError, FileSize, RunEvents};
 use atp_executor::{FilePlaces, Operation, PreparedPush, Scenario};
+use atp_protocol::files::unpack_folder;
 use atp_transport::ErrorKind;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
@@ -78,14 +81,19 @@ impl Files {
             tried: BTreeSet::new(),
         };
         match operation {
-            Operation::Push(PreparedPush { spec: PushSpec { recursive: true, .. }, .. })
-            | Operation::Pull(PullSpec { recursive: true, .. }) => {
-                let problem = Problem::new("folders are not copied through a service");
-                return Err(problem.hint("add --server none to connect from this machine"));
-            }
-            Operation::Push(push) => {
-                let id = files.send_file(&push.spec.source).await?;
-                files.operation = OperationSpec::Push(PushSpec { source: id.into(), ..push.spec.clone() });
+            Operation::Push(PreparedPush { spec, source }) => {
+                let id = match source.archive() {
+                    Some(archive) => {
+                        let id = client.send_file_as(archive, source.name()).await?.id;
+                        files.sent.insert(id.clone(), spec.source.clone());
+                        id
+                    }
+                    None => files.send_file(&spec.source).await?,
+                };
+                // A service takes any folder as its archive, and a file is no folder.
+                let recursive = source.is_folder();
+                files.operation =
+                    OperationSpec::Push(PushSpec { source: id.into(), recursive, ..spec.clone() });
             }
             Operation::Pull(pull) => {
                 files.made = Made::Pulled { destination: pull.destination.clone(), separate: pull.separate };
@@ -164,8 +172,8 @@ impl Files {
     }
 
     /// The events of the run, whose outcomes name the files of this machine.
-    pub(super) fn follow(mut self, run: u64) -> Remote {
-        let mut events = self.client.run_events(run);
+    pub(super) fn follow(mut self, run: &RunSummary) -> Remote {
+        let mut events = self.client.run_events_after(run.id, run.resumed_after);
         if matches!(self.made, Made::Nothing) && self.sent.is_empty() {
             return Remote::Plain(events);
         }
@@ -185,19 +193,21 @@ impl Files {
                 Ok(Some(RunEvent::Finished(mut outcome))) => {
                     let before = outcome.status;
                     self.localise(&mut outcome).await;
-                    if outcome.status != before {
-                        failed.push(before);
+                    if outcome.status != before
+                        && let Some(error) = &outcome.error
+                    {
+                        failed.push((before, error.kind));
                     }
                     Ok(Some(RunEvent::Finished(outcome)))
                 }
                 Ok(Some(RunEvent::Ended(mut statistics))) => {
                     // The service counts what it did. What could not be fetched is a failure here.
-                    for before in failed.drain(..) {
+                    for (before, kind) in failed.drain(..) {
                         if before == Status::Ok {
                             statistics.counts.ok = statistics.counts.ok.saturating_sub(1);
                             statistics.counts.failed += 1;
                         }
-                        *statistics.kinds.entry(ErrorKind::LocalFileError).or_default() += 1;
+                        *statistics.kinds.entry(kind).or_default() += 1;
                     }
                     // The service removes them later if that fails.
                     for id in self.sent.keys().chain(self.fetched.difference(&self.left)) {
@@ -284,15 +294,18 @@ impl Files {
     /// Fetches the file of a report, if there is one.
     async fn fetch(&mut self, data: &mut Data) -> Result<(), OutcomeError> {
         match data {
-            Data::File(FileReport { local_path, bytes, sha256, .. }) => {
+            Data::File(FileReport { local_path, bytes, sha256, guest_path, .. }) => {
                 let id = first(local_path);
                 if let Some(path) = id.as_ref().and_then(|id| self.sent.get(id)) {
                     local_path.clone_from(path);
                     return Ok(());
                 }
                 let (id, to) = self.place_of(local_path)?;
-                let fetched =
-                    self.client.place_file(local_path, &to, FileSize::Is(*bytes), Some(sha256)).await;
+                let size = FileSize::Is(*bytes);
+                let fetched = match self.is_archive(local_path) {
+                    true => self.place_folder(local_path, &to, size, sha256, guest_path).await,
+                    false => self.client.place_file(local_path, &to, size, Some(sha256)).await,
+                };
                 self.note(id, fetched)?;
                 *local_path = to;
             }
@@ -314,6 +327,39 @@ impl Files {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Whether the service names the archive of a folder that was pulled: it is in a folder with the name of that one.
+    fn is_archive(&self, name: &Path) -> bool {
+        matches!(self.made, Made::Pulled { .. }) && name.components().count() == 5
+    }
+
+    /// Fetches the archive of a folder, and puts the folder at `to`.
+    async fn place_folder(
+        &self,
+        name: &Path,
+        to: &Path,
+        size: FileSize,
+        sha256: &str,
+        guest_path: &str,
+    ) -> Result<(), OutcomeError> {
+        let here = to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let failed = |error: &dyn std::error::Error, kind| {
+            let message = format!("the service has the folder, and it could not be put at {}", to.display());
+            let causes = [vec![error.to_string()], OutcomeError::causes_of(error)].concat();
+            OutcomeError { causes, ..OutcomeError::new(kind, message) }
+        };
+        let archive = fs::create_dir_all(here)
+            .and_then(|()| tempfile::Builder::new().prefix(".atp-").suffix(".tar").tempfile_in(here))
+            .map_err(|error| failed(&error, ErrorKind::LocalFileError).with_hint(Hint::CHECK_FOLDER))?
+            .into_temp_path();
+        self.client.place_file(name, &archive, size, Some(sha256)).await?;
+        let (whole, folder) = (guest_path.to_owned(), to.to_owned());
+        let unpacked = tokio::task::spawn_blocking(move || unpack_folder(&archive, &whole, &folder)).await;
+        match unpacked {
+            Ok(unpacked) => unpacked.map_err(|error| failed(&error, error.kind())),
+            Err(error) => Err(failed(&error, ErrorKind::Panicked)),
+        }
     }
 
     fn note(&mut self, id: String, fetched: Result<(), OutcomeError>) -> Result<(), OutcomeError> {
@@ -338,10 +384,11 @@ impl Files {
         let parts = parts.ok_or_else(unknown)?;
         let [id, rest @ ..] = &parts[..] else { return Err(unknown()) };
         let place = match (&self.made, rest) {
-            (Made::Pulled { destination, separate: true }, [host, vm, file]) => {
+            // The last part of five is the archive of a folder.
+            (Made::Pulled { destination, separate: true }, [host, vm, file] | [host, vm, file, _]) => {
                 destination.join(host).join(vm).join(file)
             }
-            (Made::Pulled { destination, .. }, [_, _, file]) => {
+            (Made::Pulled { destination, .. }, [_, _, file] | [_, _, file, _]) => {
                 let is_folder = destination.as_os_str().as_encoded_bytes().ends_with(b"/");
                 if is_folder || destination.is_dir() { destination.join(file) } else { destination.clone() }
             }

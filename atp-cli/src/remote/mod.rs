@@ -7,6 +7,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use atp_api::domain::DomainInfo;
+use atp_api::serve::RunSummary;
 use atp_api::{Data, DryRun, PlanReport, PlannedTarget, RunRequest, Targets};
 use atp_client::{Client, ClientError, ClientOptions, RunEvents};
 use atp_executor::{Outcome, RunEvent};
@@ -99,13 +100,7 @@ async fn run_one<'a>(
     context: &'a Context,
 ) -> Result<(), Failure> {
     let Batch { selection, operation, dry_run: words, forms } = batch;
-    if context.journal.is_some() || context.resume.is_some() {
-        let problem =
-            Problem::new("--journal and --resume are for runs without a service: a service keeps its runs");
-        return Err(problem
-            .hint("remove these options; the service's page continues a run that was interrupted")
-            .into());
-    }
+    let resumed = resumed(context)?;
     let policy = context.settings.policy.clone();
     let planning = async {
         let mut files = Files::send(client, &operation).await?;
@@ -134,36 +129,79 @@ async fn run_one<'a>(
     } else {
         confirm(&plan, context, interrupts).await?;
         reports.check()?;
-        let run = match start(client, &request, interrupts, context).await? {
-            Ok(run) => run,
+        let begun = match start(client, resumed, &request, interrupts, context).await? {
+            Ok(begun) => begun,
             Err(signal) => {
                 reports.end_by(signal);
                 return Ok(());
             }
         };
-        let report = reports.next(&operation, plan.done_before, forms)?;
+        let run = begun.id;
+        let report = reports.next(&operation, 0, forms)?;
         if operation.name() == "vm-list" {
             report.reserved = reservations::of_service(client, context).await;
         }
         let signals = AbortOnDropHandle::new(tokio::spawn(tell(client.clone(), run, interrupts.clone())));
-        drive(files.follow(run), report, interrupts, |_| {}).await;
+        drive(files.follow(&begun), report, interrupts, |_| {}).await;
         drop(signals);
         report.ending.signal = interrupts.received();
+        if report.ending.signal.is_some() || report.ending.stopped_early {
+            let again = format!(
+                "this was run {run} of the service: the same command with --resume {run} does what is left"
+            );
+            context.console.note(&again);
+        }
     }
     Ok(())
 }
 
-/// Starts a run, and returns its id; or the signal after which the service has not answered any more.
+/// The number of the run to be continued, if there is one.
+///
+/// # Errors
+/// The options are for a journal in a file of this machine.
+fn resumed(context: &Context) -> Result<Option<u64>, Problem> {
+    const NUMBER: &str = "add --resume NUMBER, with the number that the service has given the run: its page lists them, and a run \
+                          that was interrupted tells it";
+    if context.journal.is_some() {
+        let problem = Problem::new("--journal is for runs without a service: a service keeps its runs");
+        return Err(problem.hint(format!("remove it; to continue a run, {NUMBER}")));
+    }
+    let Some(resume) = &context.resume else { return Ok(None) };
+    let number = resume.to_str().and_then(|text| text.parse().ok()).ok_or_else(|| {
+        let problem = Problem::new(format!(
+            "{}: a service continues runs that it has itself, and no journals",
+            resume.display()
+        ));
+        problem.hint(format!(
+            "{NUMBER}; or add --server none to continue from the journal of a run of this machine"
+        ))
+    })?;
+    match context.dry_run {
+        false => Ok(Some(number)),
+        true => {
+            let problem = Problem::new("--dry-run does not show what is left of a run of a service");
+            Err(problem.hint("remove --resume, to see what a new run would do"))
+        }
+    }
+}
+
+/// Starts a run, or continues one; or returns the signal after which the service has not answered any more.
 ///
 /// # Errors
 /// The service refuses it.
 async fn start(
     client: &Client,
+    resumed: Option<u64>,
     request: &RunRequest,
     interrupts: &Interrupts,
     context: &Context,
-) -> Result<Result<u64, Signal>, Problem> {
-    let mut starting = pin!(client.start(request));
+) -> Result<Result<RunSummary, Signal>, Problem> {
+    let mut starting = pin!(async {
+        match resumed {
+            Some(run) => client.resume(run, request).await,
+            None => client.start(request).await,
+        }
+    });
     let run = tokio::select! {
         run = &mut starting => run?,
         // A start that was sent may be carried out. The same request is waited for, and the run is stopped then; another
@@ -179,7 +217,7 @@ async fn start(
         },
     };
     tracing::info!(run = run.id, "started");
-    Ok(Ok(run.id))
+    Ok(Ok(run))
 }
 
 /// Runs an operation that reads and makes no files through the service, as a part of a report. `planned` sees the plan first.
@@ -194,7 +232,7 @@ pub(crate) async fn run_part(
     context: &Context,
     seen: impl FnMut(&Outcome),
 ) -> Result<(), Failure> {
-    if let Ok(run) = start(client, request, interrupts, context).await? {
+    if let Ok(RunSummary { id: run, .. }) = start(client, None, request, interrupts, context).await? {
         let signals = AbortOnDropHandle::new(tokio::spawn(tell(client.clone(), run, interrupts.clone())));
         drive(Remote::Plain(client.run_events(run)), report, interrupts, seen).await;
         drop(signals);

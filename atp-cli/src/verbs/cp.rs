@@ -77,7 +77,7 @@ impl Run for CopyArgs {
         let recursive = self.recursive;
         let (selector, operation) = match (self.source, self.destination) {
             (Side::Local(path), Side::Guests(selector, destination)) => {
-                let push = PushSpec { source: path, destination, sha256: None, recursive };
+                let push = PushSpec { source: path, destination, sha256: None, recursive, packed: false };
                 let prepared = PreparedPush::open(push).await.map_err(|error| Problem::from(&error))?;
                 (selector, Operation::Push(prepared))
             }
@@ -87,9 +87,10 @@ impl Run for CopyArgs {
                     .hint("`atp exec SEL --spool -- cat PATH` prints a file; a file of this name is ./-")
                     .into());
             }
-            (Side::Guests(selector, path), Side::Local(destination)) => {
-                (selector, Operation::Pull(PullSpec { path, destination, separate: false, recursive }))
-            }
+            (Side::Guests(selector, path), Side::Local(destination)) => (
+                selector,
+                Operation::Pull(PullSpec { path, destination, separate: false, recursive, packed: false }),
+            ),
             (Side::Local(source), Side::Local(destination)) => {
                 if let Some((selector, path)) = relative(&source).or_else(|| relative(&destination)) {
                     let problem = Problem::new(format!("{path:?}: a path in guests must be absolute"));
@@ -222,6 +223,7 @@ mod tests {
             destination: "to".into(),
             separate,
             recursive: false,
+            packed: false,
         };
         let words = |separate| would_copy(&Operation::Pull(pull(separate))).join("\n");
         assert_eq!(words(false), "cp would copy /etc/x in the guests to to");

@@ -157,8 +157,42 @@ fn a_hung_vm_ends_at_its_deadline_through_a_service_and_ctrl_c_stops_the_run() {
 }
 
 #[test]
+fn a_run_that_was_stopped_is_continued_by_its_number() {
+    let bed = Bed::new();
+    let vm = bed.fleet.hosts().next().unwrap().vm(1).unwrap();
+    let file = bed.home.write("a", "x").display().to_string();
+    bed.here(&["cp", &file, "*:/a"]).exits(0);
+    vm.set_fault(Some(VmFault::Hung));
+    let to = bed.home.path("pulled").display().to_string();
+    let copy = ["cp", "*:/a", &to, "--parallel", "1"];
+    let run = bed.there(&[&copy[..], &["--max-failures", "1", "--timeout", "2s"]].concat());
+    assert_ne!(run.status.code(), Some(0), "{}", run.stderr);
+    let (_, number) = run.stderr.split_once("--resume ").unwrap_or_else(|| panic!("{}", run.stderr));
+    let number = number.split_whitespace().next().unwrap();
+    vm.set_fault(None);
+    let other = bed.there(&["exec", "*", "--resume", number, "--", "true"]).exits(2);
+    assert!(other.stderr.contains("another operation"), "{}", other.stderr);
+    let resumed = bed.there(&[&copy[..], &["--timeout", "60s", "--resume", number]].concat()).exits(0);
+    let outcomes: Vec<Value> = serde_json::from_str(&resumed.stdout).unwrap();
+    let left = |outcome: &&Value| outcome["status"] == "ok" && outcome["from_earlier_run"].is_null();
+    assert_eq!(outcomes.iter().filter(left).count(), outcomes.len(), "{}", resumed.stdout);
+    for (host, vm) in [1, 2, 3].into_iter().flat_map(|host| [1, 2].map(|vm| (host, vm))) {
+        let file = bed.home.path(&format!("pulled/h{host}/vm{vm}/a"));
+        assert!(file.is_file(), "{}", file.display());
+    }
+    let again = bed.there(&[&copy[..], &["--resume", number]].concat()).exits(0);
+    assert_eq!(again.stdout.trim(), "[]", "nothing is left");
+}
+
+#[test]
 fn what_a_service_cannot_do_is_refused_by_name() {
     let bed = Bed::new();
+    let run = bed.there(&["exec", "*", "--resume", "j", "--", "true"]).exits(2);
+    assert!(run.stderr.contains("--resume NUMBER"), "{}", run.stderr);
+    let run = bed.there(&["exec", "*", "--resume", "1", "--dry-run", "--", "true"]).exits(2);
+    assert!(run.stderr.contains("--dry-run"), "{}", run.stderr);
+    let run = bed.there(&["exec", "*", "--resume", "99", "--", "true"]).exits(2);
+    assert!(run.stderr.contains("there is no run"), "{}", run.stderr);
     let run = bed.there(&["exec", "*", "--journal", "j", "--", "true"]).exits(2);
     assert!(run.stderr.contains("--journal"), "{}", run.stderr);
     bed.home.write("token", "of nobody");

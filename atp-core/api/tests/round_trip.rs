@@ -470,19 +470,21 @@ fn operation() -> impl Strategy<Value = OperationSpec> {
     let command = ("[a-z-]{1,8}", btree_map(text(), json_value(), 0..3))
         .prop_map(|(name, fields)| RawCommand::new(name, fields.into_iter().collect::<Map<_, _>>()).unwrap())
         .boxed();
-    let push = (text(), text(), option::of(text()), any::<bool>());
-    let push = push.prop_map(|(source, destination, sha256, recursive)| PushSpec {
+    let push = (text(), text(), option::of(text()), any::<bool>(), any::<bool>());
+    let push = push.prop_map(|(source, destination, sha256, recursive, packed)| PushSpec {
         source: source.into(),
         destination,
         sha256,
         recursive,
+        packed,
     });
-    let pull = (text(), text(), any::<bool>(), any::<bool>());
-    let pull = pull.prop_map(|(path, destination, separate, recursive)| PullSpec {
+    let pull = (text(), text(), any::<bool>(), any::<bool>(), any::<bool>());
+    let pull = pull.prop_map(|(path, destination, separate, recursive, packed)| PullSpec {
         path,
         destination: destination.into(),
         separate,
         recursive,
+        packed,
     });
     let screenshot =
         (text(), any::<u32>(), any::<u32>()).prop_map(|(folder, screen, max_bytes)| ScreenshotSpec {

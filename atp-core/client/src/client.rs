@@ -178,6 +178,20 @@ impl Client {
         self.ask_once("/api/v1/runs", request, planning_limit(request)).await
     }
 
+    /// Does what is left of a run that has ended early. `request` is the one that it was begun with; [`run_events_after`] has the
+    /// events of what is left.
+    ///
+    /// # Errors
+    /// [`ClientError`]; the run is under way, or was begun with another operation.
+    ///
+    /// When the future is dropped, the run may go on.
+    ///
+    /// [`run_events_after`]: Self::run_events_after
+    pub async fn resume(&self, run: u64, request: &RunRequest) -> Result<RunSummary, ClientError> {
+        let url = self.at(&format!("/api/v1/runs/{run}/resume"));
+        self.ask(Method::POST, url, Some(json(request)), &[], planning_limit(request)).await
+    }
+
     /// Sends a request that is to be carried out once: again if it is not answered, under the same key.
     pub(crate) async fn ask_once<T: DeserializeOwned>(
         &self,

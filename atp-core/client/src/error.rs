@@ -132,7 +132,10 @@ impl ClientError {
             ClientError::EventsLost { .. } => {
                 Some("look at the run on the service's page, or read its events again".into())
             }
-            ClientError::Interrupted { .. } => Some("resume it on the service's page".into()),
+            ClientError::Interrupted { run } => Some(
+                format!("do what is left of it with the same command and --resume {run}, or on the page")
+                    .into(),
+            ),
             ClientError::StreamLost { source, .. } => source.hint(),
             ClientError::File { .. } => Some("check that the file is there, and its permissions".into()),
             ClientError::Certificates { .. } | ClientError::Stream(_) => None,

@@ -31,17 +31,18 @@ struct Ahead<T> {
 }
 
 impl<T: Send + 'static> Ahead<T> {
-    /// Begins to read. `read` says what a message is, and whether it is the last; `lost` makes the error of a service that was not
+    /// Begins to read, after the event with the id `after`. `read` says what a message is, and whether it is the last; `lost` makes the error of a service that was not
     /// reached for too long.
     fn begin(
         client: &Client,
         url: Url,
+        after: Option<String>,
         read: impl Fn(Message) -> (Result<T, ClientError>, bool) + Send + Sync + 'static,
         lost: impl Fn(Duration, Box<ClientError>) -> ClientError + Send + Sync + 'static,
     ) -> Self {
         let (sender, events) = mpsc::channel(AHEAD);
         let client = client.clone();
-        let reader = tokio::spawn(async move { follow(&client, &url, &sender, &read, &lost).await });
+        let reader = tokio::spawn(async move { follow(&client, &url, after, &sender, &read, &lost).await });
         Ahead { events, reader }
     }
 
@@ -93,6 +94,11 @@ impl EventsWanted {
 impl Client {
     /// The events of a run, from its first one. Must be called within a runtime.
     pub fn run_events(&self, run: u64) -> RunEvents {
+        self.run_events_after(run, None)
+    }
+
+    /// The events of a run after the one with this number, as after a [`resume`](Self::resume). Must be called within a runtime.
+    pub fn run_events_after(&self, run: u64, after: Option<u64>) -> RunEvents {
         let read = move |message: Message| {
             // The run has no end of its own: the service was ended under it.
             if message.event == "interrupted" {
@@ -104,7 +110,8 @@ impl Client {
             (Ok(event), is_end)
         };
         let lost = move |for_how_long, source| ClientError::EventsLost { run, for_how_long, source };
-        RunEvents(Ahead::begin(self, self.at(&format!("/api/v1/runs/{run}/events")), read, lost))
+        let after = after.map(|number| number.to_string());
+        RunEvents(Ahead::begin(self, self.at(&format!("/api/v1/runs/{run}/events")), after, read, lost))
     }
 
     /// What happens to VMs from now on, with the VMs that each host has when it begins to be watched. Must be called within a runtime.
@@ -121,7 +128,7 @@ impl Client {
             }
         }
         let lost = |for_how_long, source| ClientError::StreamLost { for_how_long, source };
-        ServiceEvents(Ahead::begin(self, url, |message| (Ok(message), false), lost))
+        ServiceEvents(Ahead::begin(self, url, None, |message| (Ok(message), false), lost))
     }
 }
 
@@ -153,11 +160,12 @@ impl ServiceEvents {
 async fn follow<T>(
     client: &Client,
     url: &Url,
+    mut after: Option<String>,
     events: &mpsc::Sender<Result<T, ClientError>>,
     read: &(impl Fn(Message) -> (Result<T, ClientError>, bool) + Sync),
     lost: &(impl Fn(Duration, Box<ClientError>) -> ClientError + Sync),
 ) {
-    let (mut after, mut alive, mut pause) = (None, Instant::now(), FIRST_PAUSE);
+    let (mut alive, mut pause) = (Instant::now(), FIRST_PAUSE);
     loop {
         let before = after.clone();
         let error = match read_connection(client, url, &mut after, &mut alive, events, read).await {

@@ -34,14 +34,24 @@ impl Client {
     ///
     /// When the future is dropped, the service removes what it has of the file.
     pub async fn send_file(&self, path: &Path) -> Result<FileView, ClientError> {
+        // What is copied into a folder of a guest gets this name there.
+        let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+        self.send_file_as(path, &name).await
+    }
+
+    /// Sends a file under another name, as [`send_file`](Self::send_file): a folder is the archive of it, with the folder's name.
+    ///
+    /// # Errors
+    /// [`ClientError`]; the file cannot be read.
+    ///
+    /// When the future is dropped, the service removes what it has of the file.
+    pub async fn send_file_as(&self, path: &Path, name: &str) -> Result<FileView, ClientError> {
         let failed = |source| unusable(path, source);
         let file = File::open(path).await.map_err(failed)?;
         let metadata = file.metadata().await.map_err(failed)?;
         let size = metadata.len();
-        // What is copied into a folder of a guest gets this name there.
-        let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
         let mut url = self.at("/api/v1/files");
-        url.query_pairs_mut().append_pair("name", &name);
+        url.query_pairs_mut().append_pair("name", name);
         let mode = metadata.permissions().mode() & 0o777;
         url.query_pairs_mut().append_pair("mode", &format!("{mode:o}"));
         let headers = [(CONTENT_TYPE, "application/octet-stream".to_owned())];

@@ -20,7 +20,7 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{Instant, interval, timeout};
 
-use crate::auth::{Access, Caller, may_see_host, may_see_vm, permit_other};
+use crate::auth::{Access, Caller, Token, may_see_host, may_see_vm, permit_other};
 use crate::body::{Path, Query};
 use crate::hosts::unknown;
 use crate::problem::Refusal;
@@ -135,7 +135,7 @@ async fn open(
     let details = json!({"host": host, "vm": vm, "device": name, "force": force});
     service.audit().record(caller, verb, details).await?;
     let channel = open_device(service, &host, &vm, device, force).await.map_err(Refusal::from)?;
-    let (service, token) = (service.clone(), caller.token.hash().to_owned());
+    let (service, token) = (service.clone(), caller.token.clone());
     let upgrade = upgrade.max_message_size(MOST_MESSAGE).max_frame_size(MOST_MESSAGE);
     // The end of the service waits until the client was told.
     let task = service.tasks().token();
@@ -185,7 +185,7 @@ enum End {
 }
 
 /// Passes bytes both ways until either side ends. Nothing waits here but one message of each direction.
-async fn pass(channel: DomainChannel, socket: WebSocket, service: &Service, token: &str) {
+async fn pass(channel: DomainChannel, socket: WebSocket, service: &Service, token: &Token) {
     let (mut to_client, mut from_client) = socket.split();
     let (mut from_guest, mut to_guest) = tokio::io::split(channel);
     let active = Mutex::new(Instant::now());
@@ -206,8 +206,8 @@ async fn pass(channel: DomainChannel, socket: WebSocket, service: &Service, toke
                     if active.lock().elapsed() > IDLE {
                         return End::Refused("nothing has come from either side for an hour");
                     }
-                    if service.tokens().by_hash(token).is_none() {
-                        return End::Refused("the token was removed");
+                    if !service.tokens().has(token) {
+                        return End::Refused("the token was removed or changed");
                     }
                     Message::Ping(Bytes::new())
                 }

@@ -15,7 +15,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::exemplar::Exemplar;
 use serde_json::json;
 
-use crate::auth::{Access, Caller, may_see_vm};
+use crate::auth::{Access, Caller, has_verb, may_see_host, may_see_vm};
 use crate::body::{answer, answer_with};
 use crate::cluster::Cluster;
 use crate::problem::Refusal;
@@ -49,19 +49,23 @@ async fn ready(State(service): State<Service>) -> Response {
     answer_with(StatusCode::OK, &json!({"status": "ok"}))
 }
 
-/// A caller is known unless metrics are public, and sees the VMs of its token.
+/// A caller is known unless metrics are public, and sees the hosts and VMs of its token; what VMs use only with the verb for it.
 async fn metrics(State(service): State<Service>, caller: Option<Extension<Caller>>) -> Response {
     let most = service.config().vm_metrics;
     let is_shown = |host: &HostInfo, vm: &VmStatistics| {
         caller.as_ref().is_none_or(|caller| may_see_vm(&caller.token, host, &vm.vm))
     };
+    let may_see_usage = caller.as_ref().is_none_or(|caller| has_verb(&caller.token, "stats"));
     let vms = match most {
         0 => None,
+        _ if !may_see_usage => None,
         most => Some(VmMetrics::of(usage::of_all(&service, is_shown).await, most)),
     };
     // For a thousand hosts this computes for some milliseconds.
     let text = tokio::task::spawn_blocking(move || {
-        service.exporter().render_with(ServiceMetrics(service.clone(), vms))
+        let is_shown =
+            |host: &HostInfo| caller.as_ref().is_none_or(|caller| may_see_host(&caller.token, host));
+        service.exporter().render_with(ServiceMetrics(service.clone(), vms), is_shown)
     })
     .await;
     match text {

@@ -51,7 +51,8 @@ pub(crate) fn last_event_id(headers: &HeaderMap) -> Option<&str> {
     headers.get(LAST_EVENT_ID).and_then(|value| value.to_str().ok()).filter(|text| !text.is_empty())
 }
 
-/// Answers with a stream. It ends with `frames`, when the service ends, and when the caller's token is removed.
+/// Answers with a stream. It ends with `frames`, when the service ends, and when the caller's token is removed or changed: what it
+/// may see was decided by that. A client that still may begins again, and resumes.
 ///
 /// Only what the client takes is taken from `frames`: what it does not read stays where it is.
 pub(crate) fn respond(
@@ -60,7 +61,7 @@ pub(crate) fn respond(
     frames: impl Stream<Item = Frame> + Send + 'static,
 ) -> Result<Response, Refusal> {
     let slot = service.limits().stream(&caller.token)?;
-    let (service, token) = (service.clone(), caller.token.hash().to_owned());
+    let (service, token) = (service.clone(), caller.token.clone());
     let state = (Box::pin(frames), service, token, slot);
     let beats = stream::unfold(state, |(mut frames, service, token, slot)| async move {
         let stopping = service.stopping().clone();
@@ -73,7 +74,9 @@ pub(crate) fn respond(
             Err(_) => Bytes::from_static(b":\n\n"),
         };
         // A stream may live for days.
-        service.tokens().by_hash(&token)?;
+        if !service.tokens().has(&token) {
+            return None;
+        }
         Some((Ok::<_, Infallible>(bytes), (frames, service, token, slot)))
     });
     let start = stream::once(async { Ok(Bytes::from_static(RETRY.as_bytes())) });

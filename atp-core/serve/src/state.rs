@@ -17,6 +17,7 @@ use crate::auth::{Sessions, TokenFile, TokensError};
 use crate::cache::{Cache, CacheCounts};
 use crate::cluster::Cluster;
 use crate::events::Events;
+use crate::files::Arriving;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::runs::Runs;
@@ -43,6 +44,7 @@ struct Inner {
     exporter: Exporter,
     tokens: RwLock<Arc<TokenFile>>,
     sessions: Sessions,
+    arriving: Arriving,
     limits: Limits,
     metrics: Metrics,
     listings: Cache<Listed>,
@@ -145,6 +147,7 @@ impl Service {
             exporter,
             tokens: RwLock::new(Arc::new(tokens)),
             sessions: Sessions::default(),
+            arriving: Arriving::default(),
             limits,
             metrics: Metrics::default(),
             listings,
@@ -219,6 +222,10 @@ impl Service {
 
     pub(crate) fn exporter(&self) -> &Exporter {
         &self.inner.exporter
+    }
+
+    pub(crate) fn arriving(&self) -> &Arriving {
+        &self.inner.arriving
     }
 
     pub(crate) fn sessions(&self) -> &Sessions {

@@ -87,6 +87,15 @@ impl CallMetrics {
         })
     }
 
+    /// What was counted of these hosts.
+    pub(crate) fn only(&self, hosts: &BTreeSet<HostId>) -> Self {
+        let all = self.shared.hosts.read();
+        let chosen =
+            all.iter().filter(|(id, _)| hosts.contains(*id)).map(|(id, host)| (id.clone(), host.clone()));
+        let shared = Shared { buckets: self.shared.buckets.clone(), hosts: RwLock::new(chosen.collect()) };
+        CallMetrics { shared: Arc::new(shared) }
+    }
+
     /// Everything that was counted, by host and operation.
     fn all(&self) -> BTreeMap<(HostId, &'static str), Arc<Operation>> {
         let hosts = self.shared.hosts.read();

@@ -1,8 +1,9 @@
 //! Metrics as text, for Prometheus.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
-use atp_transport::{Connector, LibvirtConnector, TransportManager};
+use atp_transport::{Connector, HostInfo, LibvirtConnector, TransportManager};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
@@ -49,20 +50,26 @@ impl<C: Connector> Exporter<C> {
 
     /// All metrics, in the OpenMetrics text format. Takes a few microseconds per host, and sends nothing to the hosts.
     pub fn render(&self) -> String {
-        text(self.collectors())
+        text(self.collectors(|_| true))
     }
 
-    /// As [`render`](Self::render), with metrics of the program's own at the end.
-    pub fn render_with(&self, own: impl Collector) -> String {
-        let mut collectors = self.collectors();
+    /// As [`render`](Self::render), with metrics of the program's own at the end, and of the hosts only those that `is_shown`
+    /// accepts.
+    pub fn render_with(&self, own: impl Collector, is_shown: impl Fn(&HostInfo) -> bool) -> String {
+        let mut collectors = self.collectors(is_shown);
         collectors.push(Box::new(own));
         text(collectors)
     }
 
-    fn collectors(&self) -> Vec<Box<dyn Collector>> {
-        let hosts = self.manager.pools().iter().map(|pool| pool.host_id().clone()).collect();
+    fn collectors(&self, is_shown: impl Fn(&HostInfo) -> bool) -> Vec<Box<dyn Collector>> {
+        let pools = self.manager.pools();
+        let hosts: BTreeSet<_> = pools.iter().map(|pool| pool.host_id().clone()).collect();
         self.calls.keep(&hosts);
-        vec![Box::new(Snapshot::of(&self.manager)), Box::new(self.calls.clone())]
+        let shown: BTreeSet<_> =
+            pools.iter().filter(|pool| is_shown(&pool.info())).map(|pool| pool.host_id().clone()).collect();
+        let snapshot = Snapshot::of(&self.manager).only(&shown);
+        let calls = if shown.len() == hosts.len() { self.calls.clone() } else { self.calls.only(&shown) };
+        vec![Box::new(snapshot), Box::new(calls)]
     }
 }
 

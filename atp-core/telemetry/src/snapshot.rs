@@ -1,11 +1,11 @@
 //! The state of a manager and its hosts at one time, as metrics.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use atp_transport::{
-    BreakerState, BreakerStatus, ConnectionPool, Connector, EventKind, FleetHealth, HealthState, PoolStats,
-    TransportManager,
+    BreakerState, BreakerStatus, ConnectionPool, Connector, EventKind, FleetHealth, HealthState, HostId,
+    PoolStats, TransportManager,
 };
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
@@ -24,7 +24,7 @@ pub(crate) struct Snapshot {
 
 #[derive(Debug)]
 struct Host {
-    id: String,
+    id: HostId,
     stats: PoolStats,
     breaker: BreakerStatus,
     health: HealthState,
@@ -37,7 +37,7 @@ impl Snapshot {
         let host = |pool: &ConnectionPool<C>| {
             let known = health.hosts.get(pool.host_id());
             Host {
-                id: pool.host_id().to_string(),
+                id: pool.host_id().clone(),
                 stats: pool.stats(),
                 breaker: pool.breaker(),
                 health: known.map_or(HealthState::Healthy, |health| health.state),
@@ -47,6 +47,12 @@ impl Snapshot {
         let hosts = manager.pools().iter().map(|pool| host(pool)).collect();
         let (events, interceptor_panics) = (manager.event_counts(), manager.interceptor_panics());
         Snapshot { hosts, health, events, interceptor_panics }
+    }
+
+    /// Leaves out all other hosts.
+    pub(crate) fn only(mut self, hosts: &BTreeSet<HostId>) -> Self {
+        self.hosts.retain(|host| hosts.contains(&host.id));
+        self
     }
 
     fn encode_fleet(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {

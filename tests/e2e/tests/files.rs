@@ -1,6 +1,7 @@
 //! Files copied into guests and back, and listed there.
 
 use std::fs;
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -348,6 +349,85 @@ fn a_folder_is_the_same_after_it_went_into_a_guest_and_back() {
     assert!(refused.failure().message.contains("/tmp/tree/it/deep"), "{refused:?}");
     let left = sh("ls -A /tmp/outside; ls -A /tmp /var/tmp | grep atp-; rm -r /tmp/outside /tmp/tree");
     assert_eq!(left.outcome("h1/vm1").stream("stdout"), "");
+}
+
+#[test]
+fn folders_go_through_a_service_both_ways() {
+    let bed = bed();
+    let here = folder("through-a-service");
+    let state = here.join("state").display().to_string();
+    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+    let of_service = |args: &[&str]| {
+        let atp = bed.atp(args).env("ATP_SERVE__FOLDER", &state);
+        atp.env("ATP_SERVE__LISTEN", &format!("127.0.0.1:{port}"))
+    };
+    let added = of_service(&["serve", "token", "add", "operator", "--role", "operator"]).run();
+    let token = here.join("token");
+    fs::write(&token, added.exits_with(0).stdout()).unwrap();
+    let serving = of_service(&["serve"]).start();
+    serving.wait_for_stderr("serving 3 hosts");
+    let (url, token) = (format!("http://127.0.0.1:{port}"), token.display().to_string());
+    let through = |args: &[&str]| {
+        let atp = bed.atp(args).env("ATP_SERVER", &url).env("ATP_SERVER_TOKEN_FILE", &token);
+        atp.output("json").run()
+    };
+
+    let original = here.join("it");
+    fs::create_dir_all(original.join("deep/er")).unwrap();
+    fs::create_dir(original.join("empty")).unwrap();
+    fs::write(original.join("deep/er/noise"), noise(300_000)).unwrap();
+    fs::set_permissions(original.join("deep/er/noise"), fs::Permissions::from_mode(0o711)).unwrap();
+    fs::set_permissions(original.join("empty"), fs::Permissions::from_mode(0o700)).unwrap();
+    fs::write(original.join("n".repeat(150)), "small").unwrap();
+    symlink("/nowhere//else", original.join("broken")).unwrap();
+    let from = original.to_str().unwrap();
+
+    let pushed = through(&["cp", "-r", from, "*/vm1:/tmp/tree"]);
+    let outcome = pushed.exits_with(0).outcome("h1/vm1");
+    let direct = bed.run(&["cp", "-r", from, "h1/vm1:/tmp/tree"]).exits_with(0).outcome("h1/vm1");
+    // Into the folder that the first one has made, and the same but for that.
+    assert_eq!(
+        (&outcome.data["guest_path"], &direct.data["guest_path"]),
+        (&json!("/tmp/tree"), &json!("/tmp/tree/it"))
+    );
+    for field in ["local_path", "bytes", "sha256"] {
+        assert_eq!(outcome.data[field], direct.data[field], "{field}");
+    }
+
+    let back = here.join("back");
+    let to = back.to_str().unwrap();
+    let pulled = through(&["cp", "-r", "h1/vm1:/tmp/tree/it", to]).exits_with(0).outcome("h1/vm1");
+    assert_eq!(pulled.data["local_path"], json!(back));
+    assert!(tree(&back) == tree(&original));
+    // Into a folder that is there; and of several VMs, each with a folder of its own.
+    through(&["cp", "-r", "h1/vm1:/tmp/tree/it/", to]).exits_with(0);
+    assert!(tree(&back.join("it")) == tree(&original));
+    let several = here.join("several");
+    through(&["cp", "-r", "*/vm1:/tmp/tree/deep", several.to_str().unwrap()]).exits_with(0);
+    for host in ["h1", "h2", "h3"] {
+        assert!(tree(&several.join(host).join("vm1/deep")) == tree(&original.join("deep")), "{host}");
+    }
+    // A file is a file, with the option too.
+    let file = original.join("deep/er/noise");
+    through(&["cp", "-r", file.to_str().unwrap(), "h1/vm1:/tmp/noise"]).exits_with(0);
+    through(&["cp", "-r", "h1/vm1:/tmp/noise", here.join("noise").to_str().unwrap()]).exits_with(0);
+    assert!(fs::read(here.join("noise")).unwrap() == fs::read(&file).unwrap());
+
+    // What stands in the way of a folder here is an error of its VM, and stays.
+    fs::remove_dir_all(&back).unwrap();
+    fs::create_dir_all(back.join("it")).unwrap();
+    fs::write(back.join("it/deep"), "precious").unwrap();
+    let refused = through(&["cp", "-r", "h1/vm1:/tmp/tree/it", to]).exits_with(1).outcome("h1/vm1");
+    assert_eq!(refused.brief(), "h1/vm1 failed none path-occupied");
+    assert_eq!(fs::read(back.join("it/deep")).unwrap(), b"precious");
+    assert_eq!(fs::read_dir(&back).unwrap().count(), 1, "something was left there");
+    let missing = through(&["cp", "-r", "h1/vm1:/no/such", to]).exits_with(1).brief();
+    assert_eq!(missing, ["h1/vm1 failed none file-not-found"]);
+    let left =
+        bed.run(&["exec", "*/vm1", "--", "sh", "-c", "rm -r /tmp/tree; ls -A /tmp /var/tmp | grep atp-"]);
+    assert_eq!(left.outcome("h1/vm1").stream("stdout"), "");
+    serving.interrupt();
+    serving.finish().exits_with(0);
 }
 
 #[test]

@@ -290,8 +290,13 @@ fn copies_in_both_directions_go_on_where_the_vm_has_moved_to() {
     let slow = bed.host("h1").unwrap().proxy().unwrap();
     slow.trickle(1_000_000);
     let slow = HostInfo::from_uri("slow", slow.uri());
-    let push =
-        PushSpec { source: original, destination: "/tmp/pushed".into(), sha256: None, recursive: false };
+    let push = PushSpec {
+        source: original,
+        destination: "/tmp/pushed".into(),
+        sha256: None,
+        recursive: false,
+        packed: false,
+    };
     let pushed = moved_during(&bed, &guest, slow.clone(), OperationSpec::Push(push));
     followed(&pushed);
     assert_eq!(pushed.effect, Effect::Done);
@@ -311,7 +316,13 @@ fn copies_in_both_directions_go_on_where_the_vm_has_moved_to() {
         "head -c 6291456 /dev/urandom >/tmp/it; sha256sum /tmp/it",
     ]);
     let run = run.exits_with(0).outcome("h1/mvm").stream("stdout").to_owned();
-    let pull = PullSpec { path: "/tmp/it".into(), destination: copy, separate: false, recursive: false };
+    let pull = PullSpec {
+        path: "/tmp/it".into(),
+        destination: copy,
+        separate: false,
+        recursive: false,
+        packed: false,
+    };
     let pulled = moved_during(&bed, &guest, slow, OperationSpec::Pull(pull));
     followed(&pulled);
     let Some(Data::File(report)) = &pulled.data else { panic!("{pulled:?}") };

@@ -20,6 +20,10 @@ pub struct PushSpec {
     /// Whether the file may be a folder, which is copied with all that is in it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub recursive: bool,
+    /// Whether `source` is the archive of a folder, in the format of `tar`: the folder itself first, and then sorted by name. It is
+    /// copied as the folder that it is of, which has the name of the archive. A service takes folders in this way only.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub packed: bool,
 }
 
 /// A file to copy out of guests.
@@ -38,6 +42,10 @@ pub struct PullSpec {
     /// Whether the file may be a folder, which is copied with all that is in it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub recursive: bool,
+    /// Whether a folder is left as an archive in the format of `tar`, as the guest has made it: `NAME/NAME.tar` in the place of the
+    /// folder `NAME`. A service gives folders in this way only.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub packed: bool,
 }
 
 /// A picture to take.

@@ -29,6 +29,9 @@ pub struct RunSummary {
     pub statistics: Option<RunStatistics>,
     /// Why it ended early, if it did.
     pub stop_reason: Option<StopReason>,
+    /// In the answer to a resume: the number of its last event before that. Those after it are of what is left to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resumed_after: Option<u64>,
 }
 
 /// How far a run is.

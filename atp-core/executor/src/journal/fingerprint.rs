@@ -220,7 +220,13 @@ mod tests {
     fn what_planning_changed_is_not_in_it() {
         let pull = |separate| {
             let (path, destination) = ("/x".into(), "y".into());
-            Operation::Pull(atp_api::PullSpec { path, destination, separate, recursive: false })
+            Operation::Pull(atp_api::PullSpec {
+                path,
+                destination,
+                separate,
+                recursive: false,
+                packed: false,
+            })
         };
         assert_eq!(fingerprint(&pull(true)), fingerprint(&pull(false)));
     }

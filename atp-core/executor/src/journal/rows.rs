@@ -34,11 +34,25 @@ impl RunHead {
         RunHead {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             op: plan.operation.name().to_owned(),
-            operation: fingerprint(&plan.operation),
+            operation: fingerprint(&placeless(&plan.operation)),
             separate: plan.operation.is_separate(),
             unresolved: Unresolved::all_of(&plan.settled),
         }
     }
+}
+
+/// The operation without the places of files on this machine. Where the history of a run is in rows, files were sent for one run,
+/// and go to a folder of it: others when the run is resumed. What is copied into guests is known by its digest.
+fn placeless(operation: &Operation) -> Operation {
+    let mut operation = operation.clone();
+    match &mut operation {
+        Operation::Push(push) => push.spec.source = PathBuf::new(),
+        Operation::Pull(spec) => spec.destination = PathBuf::new(),
+        Operation::Screenshot(spec) => spec.folder = PathBuf::new(),
+        Operation::Console(spec) => spec.folder = spec.folder.as_ref().map(|_| PathBuf::new()),
+        _ => {}
+    }
+    operation
 }
 
 /// A target in a store, and how far it got.
@@ -90,7 +104,7 @@ impl History {
         operation: &Operation,
     ) -> Result<History, JournalError> {
         let RunHead { version, op, operation: theirs, separate, unresolved } = head;
-        same_operation(name, &op, &theirs, &version, operation)?;
+        same_operation(name, &op, &theirs, &version, &placeless(operation))?;
         let mut history = History {
             path: PathBuf::from(name),
             head: Head { op, operation: theirs, version, at: String::new() },

@@ -274,8 +274,13 @@ mod tests {
         ] {
             assert_eq!(Operation::prepare(spec.clone()).await.unwrap().spec(), spec);
         }
-        let push =
-            |sha256| PushSpec { source: source.clone(), destination: "/x".into(), sha256, recursive: false };
+        let push = |sha256| PushSpec {
+            source: source.clone(),
+            destination: "/x".into(),
+            sha256,
+            recursive: false,
+            packed: false,
+        };
         let ready = Operation::prepare(OperationSpec::Push(push(None))).await.unwrap();
         // The SHA-256 of nothing.
         let digest = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855".to_owned();

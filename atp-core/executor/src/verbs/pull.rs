@@ -26,7 +26,7 @@ pub(super) fn filled(
     own: &Values,
 ) -> Result<PullSpec, String> {
     let (path, destination) = (fill(from, values)?, fill_path(to, values, own)?);
-    Ok(PullSpec { path, destination, separate: true, recursive: false })
+    Ok(PullSpec { path, destination, separate: true, recursive: false, packed: false })
 }
 
 /// Where the file of this VM goes. A destination that is a folder, or ends in a slash, gets the file in it.
@@ -103,7 +103,10 @@ pub(super) async fn perform(job: &Job, domain: &DomainInfo, spec: &PullSpec) -> 
     let policy = TransferPolicy::default();
     let by = policy.before(deadline);
     let mut pull = match spec.recursive {
-        true => Transfer::Folder(PullFolder::new(&spec.path, destination, policy)),
+        true => {
+            let pull = PullFolder::new(&spec.path, destination, policy);
+            Transfer::Folder(if spec.packed { pull.packed() } else { pull })
+        }
         false => Transfer::File(Pull::new(&spec.path, destination, policy)),
     };
     let partial = pull.partial_path().display().to_string();
@@ -149,7 +152,13 @@ mod tests {
     use std::path::Path;
 
     fn spec(destination: &str, separate: bool) -> PullSpec {
-        PullSpec { path: "/etc/hostname".into(), destination: destination.into(), separate, recursive: false }
+        PullSpec {
+            path: "/etc/hostname".into(),
+            destination: destination.into(),
+            separate,
+            recursive: false,
+            packed: false,
+        }
     }
 
     #[test]

@@ -34,6 +34,7 @@ impl PreparedPush {
     /// The file cannot be read, or has another digest than was asked for.
     pub async fn open(spec: PushSpec) -> Result<Self, OutcomeError> {
         let opened = match spec.recursive {
+            _ if spec.packed => Source::open_archive(&spec.source).await,
             true => Source::open_recursive(&spec.source).await,
             false => Source::open(&spec.source).await,
         };
@@ -65,7 +66,13 @@ impl PreparedPush {
 
     /// Makes the push of a step. The error says what is wrong.
     pub(super) async fn fill(source: PathBuf, to: &Template, values: &Values) -> Result<Self, String> {
-        let spec = PushSpec { source, destination: fill(to, values)?, sha256: None, recursive: false };
+        let spec = PushSpec {
+            source,
+            destination: fill(to, values)?,
+            sha256: None,
+            recursive: false,
+            packed: false,
+        };
         PreparedPush::open(spec)
             .await
             .map_err(|error| format!("{}: {}", error.message, error.causes.join(": ")))

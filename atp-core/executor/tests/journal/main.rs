@@ -571,7 +571,7 @@ fn an_empty_file_is_no_journal_yet() {
 fn files_of_several_vms_go_to_the_same_places_on_a_resume() {
     let asked = |separate| {
         let (path, destination) = ("/etc/hostname".to_owned(), "there".into());
-        Operation::Pull(PullSpec { path, destination, separate, recursive: false })
+        Operation::Pull(PullSpec { path, destination, separate, recursive: false, packed: false })
     };
     virtual_time(async {
         let folder = Folder::new();

@@ -18,9 +18,15 @@ use crate::plan;
 fn files() -> Vec<(&'static str, Operation, bool)> {
     let exec = ExecSpec::shell("systemctl restart web").with_env("TOKEN", "hunter2").with_stdin(*b"x\xff");
     let password = ["guest-set-user-password", "username=root", "password=aHVudGVyMg=="];
-    let pushed = PushSpec { source: "n".into(), destination: "/tmp/".into(), sha256: None, recursive: false };
+    let pushed = PushSpec {
+        source: "n".into(),
+        destination: "/tmp/".into(),
+        sha256: None,
+        recursive: false,
+        packed: false,
+    };
     let (path, destination) = ("/etc/hostname".into(), "there".into());
-    let pulled = PullSpec { path, destination, separate: true, recursive: false };
+    let pulled = PullSpec { path, destination, separate: true, recursive: false, packed: false };
     let shots = ScreenshotSpec { folder: "shots".into(), screen: 0, limits: ScreenshotLimits::default() };
     let scenario =
         "name: s\ntargets: '*'\nvariables: {a: b}\nsteps:\n  - exec: uname ${a}\n  - assert: {stdout: x}\n";

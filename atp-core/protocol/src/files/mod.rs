@@ -30,7 +30,7 @@ pub use durable::{sync_written, write_in_place};
 pub(crate) use handle::{Chunk, Reader};
 pub use list::{Entry, FileInfo, FileKind, list, stat};
 pub use pull::{Pull, Pulled};
-pub use pull_folder::PullFolder;
+pub use pull_folder::{PullFolder, unpack_folder};
 pub use push::{Push, Pushed, Source};
 
 use crate::error::Result;

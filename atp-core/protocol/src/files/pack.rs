@@ -121,6 +121,7 @@ mod tests {
     use std::os::unix::net::UnixListener;
 
     use super::*;
+    use crate::files::unpack::check;
 
     #[test]
     fn the_same_folder_gives_the_same_bytes() {
@@ -157,6 +158,8 @@ mod tests {
             symlink(target, from.path().join(format!("{long}-{number}"))).unwrap();
         }
         let archive = pack(from.path()).unwrap();
+        let mode = from.path().metadata().unwrap().mode() & 0o7777;
+        assert_eq!(check(File::open(&archive).unwrap(), "it").unwrap(), mode);
         let mut tar = std::process::Command::new("tar");
         assert!(tar.arg("-xopf").arg(&archive).arg("-C").arg(to.path()).status().unwrap().success());
         assert_eq!(fs::read(to.path().join(&long).join(&long)).unwrap(), b"deep");

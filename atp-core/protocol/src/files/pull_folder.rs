@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use tokio::time::Instant;
 
-use super::durable::folder_of;
+use super::durable::{folder_of, make_folder, put_in_place};
 use super::list::{FileKind, stat};
 use super::partial::partial_path;
 use super::place::{check_folder, put_folder_in_place};
@@ -71,6 +71,8 @@ pub struct PullFolder {
     path: String,
     destination: PathBuf,
     policy: TransferPolicy,
+    /// Whether the archive is what is wanted.
+    is_packed: bool,
     state: State,
 }
 
@@ -85,7 +87,19 @@ enum State {
 impl PullFolder {
     /// Creates a transfer from an absolute path in the guest to a folder on this machine, which need not be there.
     pub fn new(path: impl Into<String>, destination: impl Into<PathBuf>, policy: TransferPolicy) -> Self {
-        PullFolder { path: path.into(), destination: destination.into(), policy, state: State::New }
+        PullFolder {
+            path: path.into(),
+            destination: destination.into(),
+            policy,
+            is_packed: false,
+            state: State::New,
+        }
+    }
+
+    /// Leaves a folder packed: its archive, which only this user can read, goes to `NAME/NAME.tar` where the folder would be
+    /// `NAME`. It is as the guest has made it; [`unpack_folder`] checks it. A file is copied as it is.
+    pub fn packed(self) -> Self {
+        PullFolder { is_packed: true, ..self }
     }
 
     /// The path of the partial file, beside the destination.
@@ -142,8 +156,20 @@ impl PullFolder {
         // What is left there takes space, and the next copy removes it.
         let _ = script::output(carrier, REMOVE, &[&archive], deadline).await;
         let (file, pulled) = fetched?;
+        if self.is_packed {
+            let (archive, to) = (self.partial_path(), packed_path(&self.destination));
+            let path = to.clone();
+            blocking(move || {
+                let sync = |file: &File| file.sync_all();
+                let kept = make_folder(folder_of(&to), &sync)
+                    .and_then(|()| put_in_place(&file, &archive, &to, sync));
+                kept.map_err(|error| FileError::local("write", to, error))
+            })
+            .await?;
+            return Ok(Pulled { path, ..pulled });
+        }
         let (whole, destination, opened) = (self.path.clone(), self.destination.clone(), file.clone());
-        let placed = blocking(move || put(&opened, &whole, &destination, deadline)).await;
+        let placed = blocking(move || put(&opened, &whole, &destination, Some(deadline))).await;
         partial.remove_partial(file).await;
         placed.map(|()| pulled)
     }
@@ -170,8 +196,26 @@ impl PullFolder {
     }
 }
 
+/// Where the archive of a folder stays that would be here.
+fn packed_path(folder: &Path) -> PathBuf {
+    let mut name = folder.file_name().unwrap_or_default().to_owned();
+    name.push(".tar");
+    folder.join(name)
+}
+
+/// Unpacks the archive of a folder that [`PullFolder::packed`] has left, and puts the folder at `destination` as [`PullFolder`]
+/// does. `whole` is the folder's path in the guest, for errors. It blocks.
+///
+/// # Errors
+/// [`FileError::Refused`] and [`FileError::Occupied`], as [`PullFolder::run`]; [`FileError::Local`].
+pub fn unpack_folder(archive: &Path, whole: &str, destination: &Path) -> Result<()> {
+    check_folder(destination)?;
+    let archive = File::open(archive).map_err(|error| FileError::local("read", archive, error))?;
+    put(&archive, whole, destination, None)
+}
+
 /// Unpacks an archive beside the destination, and puts the folder in its place, unless the deadline has passed by then.
-fn put(archive: &File, whole: &str, destination: &Path, deadline: Instant) -> Result<()> {
+fn put(archive: &File, whole: &str, destination: &Path, deadline: Option<Instant>) -> Result<()> {
     let failed = |error| FileError::local("unpack into", destination, error);
     let unfinished =
         tempfile::Builder::new().prefix(".atp-").suffix(".part").tempdir_in(folder_of(destination));
@@ -180,7 +224,7 @@ fn put(archive: &File, whole: &str, destination: &Path, deadline: Instant) -> Re
     let mut archive = archive;
     archive.rewind().map_err(failed)?;
     let folders = unpack(BufReader::with_capacity(1 << 16, archive), &root, whole)?;
-    if Instant::now() >= deadline {
+    if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
         return Err(failed(io::ErrorKind::TimedOut.into()));
     }
     // After a rename nothing is left there to be removed.

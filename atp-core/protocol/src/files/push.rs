@@ -14,6 +14,7 @@ use super::checksum;
 use super::handle::{Writer, write_size};
 use super::pack::pack;
 use super::script::{self, Script, watch_tar};
+use super::unpack::check;
 use super::{Progress, TransferPolicy, blocking};
 use crate::carrier::Carrier;
 use crate::digest::Digest;
@@ -204,6 +205,8 @@ enum Content {
     Bytes(Vec<u8>),
     /// The archive of a folder.
     Folder(Arc<TempPath>),
+    /// An archive of a folder that is there.
+    Archive(PathBuf),
 }
 
 impl PartialEq for Source {
@@ -270,9 +273,40 @@ impl Source {
         Ok(Source { content, name, size, mode, digest })
     }
 
+    /// Opens the archive of a folder, in the format of `tar`, as [`open_recursive`](Self::open_recursive) makes it: of the folder
+    /// itself first, and sorted. The folder has the name of the archive, without an ending.
+    ///
+    /// # Errors
+    /// [`FileError::Local`] if it cannot be read; [`FileError::Refused`] with the name of an entry that has no place in it.
+    pub async fn open_archive(path: impl Into<PathBuf>) -> Result<Self> {
+        let opened = Source::open(path).await?;
+        let Content::File(path) = opened.content else { return Ok(opened) };
+        let checked = path.clone();
+        let mode = blocking(move || {
+            let file =
+                std::fs::File::open(&checked).map_err(|error| FileError::local("read", &checked, error))?;
+            check(std::io::BufReader::new(file), &checked.display().to_string())
+        });
+        Ok(Source { mode: mode.await?, content: Content::Archive(path), ..opened })
+    }
+
     /// Whether it is a folder. Its size and its digest are those of its archive.
     pub fn is_folder(&self) -> bool {
-        matches!(self.content, Content::Folder(_))
+        self.archive().is_some()
+    }
+
+    /// The archive of a folder, which is there as long as this is.
+    pub fn archive(&self) -> Option<&Path> {
+        match &self.content {
+            Content::Folder(archive) => Some(archive),
+            Content::Archive(archive) => Some(archive),
+            Content::File(_) | Content::Bytes(_) => None,
+        }
+    }
+
+    /// The name that it gets in a folder.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Creates a source from bytes in memory, with the permission bits of the file. `name` is its name if the
@@ -297,6 +331,7 @@ impl Source {
         match &self.content {
             Content::File(path) => Ok(Digest::finish(checksum::of_local(path, length).await?)),
             Content::Folder(archive) => Ok(Digest::finish(checksum::of_local(archive, length).await?)),
+            Content::Archive(archive) => Ok(Digest::finish(checksum::of_local(archive, length).await?)),
             Content::Bytes(bytes) => {
                 let length = usize::try_from(length).unwrap_or(usize::MAX).min(bytes.len());
                 Ok(Digest::of(&bytes[..length]))
@@ -308,6 +343,7 @@ impl Source {
         let path: &Path = match &self.content {
             Content::File(path) => path,
             Content::Folder(archive) => archive,
+            Content::Archive(archive) => archive,
             Content::Bytes(bytes) => {
                 let offset = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
                 return Ok(Opened::Bytes(&bytes[offset..]));

@@ -7,10 +7,10 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, BufReader, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{
     AtFlags, FileType, Mode, OFlags, Timespec, Timestamps, fchmod, futimens, linkat, mkdirat, openat, statat,
@@ -41,9 +41,67 @@ pub(super) type Folders = BTreeMap<Vec<u8>, (Mode, Timestamps)>;
 /// [`FileError::Refused`] with the name of the entry; [`FileError::Local`] if it cannot be written. What was written by
 /// then stays below `root`.
 pub(super) fn unpack(archive: impl Read, root: &OwnedFd, whole: &str) -> Result<Folders> {
+    let mut folders = Folders::new();
+    each(archive, whole, |entry, kind, path, target| one(entry, kind, root, path, target, &mut folders))?;
+    Ok(folders)
+}
+
+/// Checks an archive that is to be unpacked by other programs below a folder: it has the order of those that are made here, so
+/// that nothing in it is there twice or below a link, and only files, folders and symbolic links. Returns the mode of the folder.
+/// `whole` names the archive, for errors. It blocks.
+///
+/// # Errors
+/// [`FileError::Refused`] with the name of the entry; [`FileError::Local`] if it cannot be read.
+pub(super) fn check(archive: impl Read, whole: &str) -> Result<u32> {
+    let mut mode = None;
+    let (mut last, mut last_is_folder) = (PathBuf::new(), true);
+    let rest = each(archive, whole, |entry, kind, path, _| {
+        let names = parts(path).map_err(|found| refused(path, found))?;
+        if !matches!(kind, EntryType::Directory | EntryType::Regular | EntryType::Symlink) {
+            return Err(refused(path, "neither a file nor a folder nor a symbolic link"));
+        }
+        let is_folder = kind == EntryType::Directory;
+        let here: PathBuf = names.into_iter().map(OsStr::from_bytes).collect();
+        if mode.is_none() {
+            if !is_folder || here != last {
+                return Err(refused(path, "not the folder itself, which comes first"));
+            }
+            mode = Some(entry.header().mode().unwrap_or(0o700) & 0o7777);
+            return Ok(());
+        }
+        // Folders come before what is in them, and names are sorted: what is above the last entry is a folder.
+        let above = here.parent().unwrap_or(Path::new(""));
+        let is_in_order = here > last
+            && match last_is_folder {
+                true => last.starts_with(above),
+                false => last.parent().is_some_and(|open| open.starts_with(above)),
+            };
+        if !is_in_order {
+            return Err(refused(
+                path,
+                "out of order: folders come before what is in them, and names are sorted",
+            ));
+        }
+        (last, last_is_folder) = (here, is_folder);
+        Ok(())
+    })?;
+    // Programs disagree on what ends an archive.
+    for byte in BufReader::new(rest).bytes() {
+        if byte.map_err(|error| local(whole.as_bytes(), error))? != 0 {
+            return Err(refused(whole.as_bytes(), "something after the end of the archive"));
+        }
+    }
+    mode.ok_or_else(|| refused(whole.as_bytes(), "an empty archive"))
+}
+
+/// Calls `take` with each entry of an archive, its type, its path, and the target of a link. Returns what is behind its end.
+fn each<R: Read>(
+    archive: R,
+    whole: &str,
+    mut take: impl FnMut(&mut Entry<'_, R>, EntryType, &[u8], Option<Vec<u8>>) -> Result<()>,
+) -> Result<R> {
     let malformed = |error: io::Error| refused(whole.as_bytes(), format!("not an archive: {error}"));
     let mut archive = Archive::new(archive);
-    let mut folders = Folders::new();
     let mut names = Names::default();
     // Raw, as the crate would read headers of any length into memory.
     for entry in archive.entries().map_err(malformed)?.raw(true) {
@@ -58,11 +116,11 @@ pub(super) fn unpack(archive: impl Read, root: &OwnedFd, whole: &str) -> Result<
                 let path = path.unwrap_or_else(|| entry.header().path_bytes().into_owned());
                 let target =
                     target.or_else(|| entry.header().link_name_bytes().map(std::borrow::Cow::into_owned));
-                one(&mut entry, kind, root, &path, target, &mut folders)?;
+                take(&mut entry, kind, &path, target)?;
             }
         }
     }
-    Ok(folders)
+    Ok(archive.into_inner())
 }
 
 /// Gives folders their modes and times, those within others first. `only` says which of them.
@@ -308,7 +366,7 @@ mod tests {
             Place { outside }
         }
 
-        fn root(&self) -> std::path::PathBuf {
+        fn root(&self) -> PathBuf {
             self.outside.path().join("root")
         }
 
@@ -474,6 +532,38 @@ mod tests {
                 .collect();
             let _ = place.unpack(&archive);
             place.assert_untouched();
+        }
+    }
+
+    #[test]
+    fn an_archive_for_other_programs_is_in_order() {
+        let folder = |path: &str| entry(EntryType::Directory, path, "", b"");
+        let link = |path: &str| entry(EntryType::Symlink, path, "/etc", b"");
+        let checked = |archive: &[Vec<u8>]| check(&*archive.concat(), "it");
+        let end = vec![0; 1024];
+        let good =
+            [folder("./"), folder("./a/"), file("a/x", b"x"), link("a/y"), file("b", b""), end.clone()];
+        assert_eq!(checked(&good).unwrap(), 0o4755);
+        let lone = vec![0; 512];
+        for (archive, found) in [
+            (vec![], "an empty archive"),
+            (vec![file("a", b"")], "not the folder itself"),
+            (vec![folder("./"), file("../a", b"")], "'..'"),
+            (vec![folder("./"), file("/a", b"")], "absolute"),
+            (vec![folder("./"), file("a/b", b"")], "out of order"),
+            (vec![folder("./"), link("a"), file("a/b", b"")], "out of order"),
+            (vec![folder("./"), link("a"), folder("a")], "out of order"),
+            (vec![folder("./"), file("b", b""), file("a", b"")], "out of order"),
+            (vec![folder("./"), folder("a"), file("b", b""), file("a/x", b"")], "out of order"),
+            (vec![folder("./"), entry(EntryType::Link, "a", "b", b"")], "neither"),
+            (vec![folder("./"), entry(EntryType::Char, "a", "", b"")], "neither"),
+            (vec![folder("./"), lone, file("../a", b"")], "after the end"),
+        ] {
+            let error = checked(&archive).unwrap_err();
+            let ProtocolError::File(FileError::Refused { found: said, .. }) = &error else {
+                panic!("{found}: {error:?}");
+            };
+            assert!(said.contains(found), "{found}: {said}");
         }
     }
 }

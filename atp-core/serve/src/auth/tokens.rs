@@ -38,6 +38,13 @@ pub struct Token {
 }
 
 impl Token {
+    /// Whether it may still do what `other` may, and no more: they are the same token, before and after the file was read again.
+    fn is_unchanged(&self, other: &Token) -> bool {
+        let texts = |token: &Token| token.selectors.iter().map(ToString::to_string).collect::<Vec<_>>();
+        (&self.name, self.role, &self.verbs) == (&other.name, other.role, &other.verbs)
+            && texts(self) == texts(other)
+    }
+
     /// The hash of the token, which is what it is known by.
     pub(crate) fn hash(&self) -> &str {
         &self.sha256
@@ -245,6 +252,11 @@ impl TokenFile {
     /// The token of this text.
     pub(crate) fn find(&self, text: &str) -> Option<Arc<Token>> {
         self.by_hash(&hash(text))
+    }
+
+    /// Whether a token is there as it was.
+    pub(crate) fn has(&self, token: &Token) -> bool {
+        self.by_hash(&token.sha256).is_some_and(|now| now.is_unchanged(token))
     }
 
     /// The token with this hash. What a client sends is hashed first, so the time of the search tells it nothing; the

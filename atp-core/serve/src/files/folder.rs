@@ -1,14 +1,14 @@
 //! The folders of files: who owns each, how long it is kept, and the names by which clients know what is in it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use atp_api::{ConsoleSpec, ErrorKind, OperationSpec, PullSpec, PushSpec, ScreenshotSpec};
-use atp_executor::{FilePlaces, Scenario};
+use atp_executor::{FilePlaces, Operation, Scenario};
 use tokio::fs;
 
-use crate::auth::{Caller, Secret, permit_transfer};
+use crate::auth::{Caller, Secret, permit_transfer, permit_verb};
 use crate::problem::Refusal;
 use crate::settings::ServeConfig;
 use crate::time::Clock;
@@ -35,21 +35,58 @@ pub(super) async fn make_folder(
     Ok((id, folder))
 }
 
+/// A new folder for what a run makes, if files have not taken all of their room.
+async fn make_room(config: &ServeConfig, clock: &Clock, caller: &Caller) -> Result<PathBuf, Refusal> {
+    let (id, folder) = make_folder(config, clock, caller).await?;
+    let taken = used(config, &HashMap::from([(id, 0)])).await?;
+    if taken < config.max_files {
+        return Ok(folder);
+    }
+    // If it stays, it is removed when its time has come.
+    let _ = fs::remove_dir_all(&folder).await;
+    let problem =
+        format!("files have {taken} bytes, and serve.max_files lets them have {}", config.max_files);
+    let hint = "remove some with DELETE /api/v1/files/ID, or wait for serve.file_ttl";
+    Err(Refusal::new(ErrorKind::StorageFailed, problem).with_hint(hint))
+}
+
 fn root(config: &ServeConfig) -> Result<PathBuf, Refusal> {
     let root = config.files();
     root.map_err(|error| Refusal::new(ErrorKind::StorageFailed, error.to_string()))
 }
 
-/// Removes folders that are older than files are kept. What cannot be removed is tried again with the next file.
+/// Removes folders in which nothing was written, and of which nothing was used, for as long as files are kept. What cannot be removed
+/// is tried again with the next file.
 async fn sweep(config: &ServeConfig, clock: &Clock) {
     let now = clock.steady();
     let (Ok(root), ttl) = (root(config), config.file_ttl) else { return };
     let Ok(mut folders) = fs::read_dir(&root).await else { return };
     while let Ok(Some(folder)) = folders.next_entry().await {
-        let made = folder.metadata().await.and_then(|metadata| metadata.modified());
-        if made.is_ok_and(|made| is_older(made, now, ttl)) {
+        let path = folder.path();
+        // A run writes for as long as it goes on.
+        let last = tokio::task::spawn_blocking(move || changed(&path)).await;
+        if last.is_ok_and(|last| last.is_some_and(|last| is_older(last, now, ttl))) {
             let _ = fs::remove_dir_all(folder.path()).await;
         }
+    }
+}
+
+/// When something was written in a folder last.
+fn changed(path: &Path) -> Option<SystemTime> {
+    let metadata = std::fs::symlink_metadata(path).ok()?;
+    let own = metadata.modified().ok()?;
+    let inside = match metadata.is_dir() {
+        true => std::fs::read_dir(path).ok()?.flatten().filter_map(|entry| changed(&entry.path())).max(),
+        false => None,
+    };
+    inside.max(Some(own))
+}
+
+/// A file that is used again is kept from now on.
+fn touch(folder: &Path) {
+    let touched = std::fs::File::open(folder).and_then(|folder| folder.set_modified(SystemTime::now()));
+    if let Err(error) = touched {
+        tracing::debug!(%error, folder = %folder.display(), "the time of a file's use is not kept");
     }
 }
 
@@ -58,18 +95,20 @@ fn is_older(made: SystemTime, now: SystemTime, than: Duration) -> bool {
     now.duration_since(made).is_ok_and(|age| age > than)
 }
 
-/// The bytes of all files.
-pub(super) async fn used(config: &ServeConfig) -> Result<u64, Refusal> {
+/// The bytes of all files, but for those in the folders `except`.
+pub(super) async fn used(config: &ServeConfig, except: &HashMap<String, u64>) -> Result<u64, Refusal> {
     let root = root(config)?;
+    let except: Vec<_> = except.keys().map(|id| root.join(id)).collect();
     let counted = tokio::task::spawn_blocking(move || {
-        fn size(folder: &Path) -> u64 {
+        fn size(folder: &Path, except: &[PathBuf]) -> u64 {
             let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
             entries
                 .filter_map(|entry| Some((entry.path(), entry.metadata().ok()?)))
-                .map(|(path, metadata)| if metadata.is_dir() { size(&path) } else { metadata.len() })
+                .filter(|(path, _)| !except.contains(path))
+                .map(|(path, metadata)| if metadata.is_dir() { size(&path, &[]) } else { metadata.len() })
                 .sum()
         }
-        size(&root)
+        size(&root, &except)
     });
     counted.await.map_err(|_| Refusal::new(ErrorKind::StorageFailed, "the files cannot be counted"))
 }
@@ -103,28 +142,26 @@ pub(crate) async fn localise(
     operation: OperationSpec,
 ) -> Result<OperationSpec, Refusal> {
     Ok(match operation {
-        OperationSpec::Push(PushSpec { recursive: true, .. })
-        | OperationSpec::Pull(PullSpec { recursive: true, .. }) => {
-            return Err(Refusal::field("operation.recursive", "folders are not copied through the service"));
-        }
         OperationSpec::Push(spec) => {
             permit_transfer(&caller.token)?;
             let id = spec.source.to_str().unwrap_or_default();
             let source = sent(config, caller, id, "operation.source").await?;
-            OperationSpec::Push(PushSpec { source, ..spec })
+            OperationSpec::Push(PushSpec { source, packed: spec.recursive, ..spec })
         }
         OperationSpec::Pull(spec) => {
             permit_transfer(&caller.token)?;
-            let (_, destination) = make_folder(config, clock, caller).await?;
-            OperationSpec::Pull(PullSpec { destination, separate: true, ..spec })
+            let destination = make_room(config, clock, caller).await?;
+            OperationSpec::Pull(PullSpec { destination, separate: true, packed: spec.recursive, ..spec })
         }
         OperationSpec::Screenshot(spec) => {
-            let (_, folder) = make_folder(config, clock, caller).await?;
+            permit_verb(&caller.token, &Operation::Screenshot(spec.clone()))?;
+            let folder = make_room(config, clock, caller).await?;
             OperationSpec::Screenshot(ScreenshotSpec { folder, ..spec })
         }
         // Who reads the lines needs no file.
         OperationSpec::Console(spec) if spec.folder.is_some() || !spec.lines => {
-            let (_, folder) = make_folder(config, clock, caller).await?;
+            permit_verb(&caller.token, &Operation::Console(spec.clone()))?;
+            let folder = make_room(config, clock, caller).await?;
             OperationSpec::Console(ConsoleSpec { folder: Some(folder), ..spec })
         }
         operation => operation,
@@ -150,7 +187,7 @@ pub(crate) async fn places(
     for (path, id) in files {
         known.insert(path.clone(), sent(config, caller, id, FIELD).await?);
     }
-    let (_, folder) = make_folder(config, clock, caller).await?;
+    let folder = make_room(config, clock, caller).await?;
     Ok(FilePlaces { sent: known, folder })
 }
 
@@ -160,6 +197,7 @@ async fn sent(config: &ServeConfig, caller: &Caller, id: &str, field: &str) -> R
         let refusal = Refusal::field(field, "expected the id of a file that was sent");
         refusal.with_hint("send the file with POST /api/v1/files first")
     })?;
+    touch(&folder);
     only_file(&folder, field).await
 }
 

@@ -3,6 +3,7 @@
 //! Each is a folder below the service's folder of files, with a random id: a file that was sent is `ID/NAME`; what a run has
 //! made is below `ID/`. A client names files by these, and never by paths of the service's machine.
 
+mod arriving;
 mod folder;
 
 use std::fs::Permissions;
@@ -12,7 +13,7 @@ use std::path::{Component, Path as FilePath};
 
 use atp_api::ErrorKind;
 use atp_api::serve::FileView;
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
@@ -27,10 +28,11 @@ use crate::auth::{Access, Caller, permit_transfer};
 use crate::body::{Path, Query, answer_with};
 use crate::problem::Refusal;
 use crate::route::{Content, Route};
-use crate::settings::ServeConfig;
 use crate::state::Service;
 
-use folder::{OWNER, is_plain, make_folder, own_folder, unwritten, used};
+pub(crate) use arriving::Arriving;
+use arriving::too_large;
+use folder::{OWNER, is_plain, make_folder, own_folder, unwritten};
 pub(crate) use folder::{localise, places};
 
 /// The most bytes of a file's name: what file systems take.
@@ -91,7 +93,7 @@ async fn receive(
     }
     let (id, folder) = make_folder(&service.config(), service.clock(), &caller).await?;
     let path = folder.join(&name);
-    let received = write(&service.config(), request.into_body(), &path).await;
+    let received = write(&service, request.into_body(), &path, &id).await;
     if received.is_err() {
         // What is left of it is removed when its time has come.
         let _ = fs::remove_dir_all(&folder).await;
@@ -107,9 +109,10 @@ async fn receive(
 }
 
 /// Writes a body to a new file, within the limits of its size, and of the time without any of it.
-async fn write(config: &ServeConfig, body: Body, path: &FilePath) -> Result<(u64, String), Refusal> {
-    let left = config.max_files.saturating_sub(used(config).await?);
-    let most = config.max_file.min(left);
+async fn write(service: &Service, body: Body, path: &FilePath, id: &str) -> Result<(u64, String), Refusal> {
+    let config = service.config();
+    let room = service.arriving().room(&config, id, body.size_hint().exact()).await?;
+    let most = room.bytes;
     let mut file = fs::File::create_new(path).await.map_err(unwritten)?;
     let (mut bytes, mut digest) = (0_u64, Sha256::new());
     let mut parts = body.into_data_stream();
@@ -122,8 +125,7 @@ async fn write(config: &ServeConfig, body: Body, path: &FilePath) -> Result<(u64
         };
         bytes += part.len() as u64;
         if bytes > most {
-            let problem = format!("the file has more than {most} bytes, the room that there is");
-            return Err(Refusal::new(ErrorKind::RequestTooLarge, problem));
+            return Err(too_large(most));
         }
         digest.update(&part);
         file.write_all(&part).await.map_err(unwritten)?;

@@ -8,7 +8,7 @@ use futures_util::FutureExt as _;
 use tokio::time::sleep;
 
 use super::Activity;
-use crate::published::publish;
+use crate::published::{publish, shorten};
 use crate::store::{Change, Ending, EventRow, INTERRUPTED, StoreError, TargetRow};
 
 /// The most events that are written together.
@@ -45,6 +45,9 @@ pub(super) async fn drive(mut run: Run, activity: Activity) {
         for mut event in taken {
             if let (RunEvent::Finished(outcome), Some(files)) = (&mut event, &files) {
                 publish(files, outcome);
+            }
+            if let RunEvent::Finished(outcome) = &mut event {
+                shorten(outcome);
             }
             let (word, outcome_of) = match &event {
                 RunEvent::Begun(_) => ("begun", None),

@@ -28,10 +28,12 @@ pub(super) async fn show(
     let mut junit = Junit::new(&row.summary.op);
     let mut after = 0;
     loop {
-        let outcomes = service.runs().store.outcomes(&row, after, ROWS).await?;
-        let Some((last, _)) = outcomes.last() else { break };
-        after = *last;
-        outcomes.iter().for_each(|(_, outcome)| junit.take(outcome));
+        let read = service.runs().store.outcomes(&row, after, ROWS).await?;
+        read.outcomes.iter().for_each(|(_, outcome)| junit.take(outcome));
+        match read.outcomes.last() {
+            Some((last, _)) if !read.is_all => after = *last,
+            _ => break,
+        }
     }
     let took = match (row.summary.state, &row.summary.statistics) {
         (RunState::Ended, Some(statistics)) => Duration::from_millis(statistics.duration_ms),

@@ -27,7 +27,7 @@ use crate::problem::Refusal;
 use crate::route::{Content, Route};
 use crate::sse;
 use crate::state::Service;
-use crate::store::{Change, RunRow};
+use crate::store::{Change, OutcomesRead, RunRow};
 
 use kept::Active;
 pub(crate) use kept::Runs;
@@ -77,7 +77,7 @@ pub(crate) fn routes() -> Vec<Route> {
             .about("What the run was going to do when it was begun, or resumed last.")
             .answers::<PlanReport>(200),
         id(Route::get("/api/v1/runs/{id}/outcomes", outcomes))
-            .about("The outcomes that there are now, in the order of the plan.")
+            .about("The outcomes that there are now, in the order of the plan. A page of large ones has fewer.")
             .query("after", "What the page before named as `next`.", number(0))
             .query("limit", "The most outcomes; 100 if it is not given.", number(1))
             .answers::<OutcomePage>(200),
@@ -150,13 +150,15 @@ async fn outcomes(
     query.end()?;
     let row = visible(&service, &caller, &id).await?;
     // One more shows whether there is another page.
-    let mut found = service.runs().store.outcomes(&row, after.unwrap_or(0), limit + 1).await?;
-    let has_more = found.len() as i64 > limit;
-    if has_more {
-        found.pop();
+    let OutcomesRead { mut outcomes, is_all } =
+        service.runs().store.outcomes(&row, after.unwrap_or(0), limit + 1).await?;
+    let is_over = outcomes.len() as i64 > limit;
+    if is_over {
+        outcomes.pop();
     }
-    let next = found.last().filter(|_| has_more).and_then(|(number, _)| u64::try_from(*number).ok());
-    let outcomes = found.into_iter().map(|(_, outcome)| outcome).collect();
+    let has_more = is_over || !is_all;
+    let next = outcomes.last().filter(|_| has_more).and_then(|(number, _)| u64::try_from(*number).ok());
+    let outcomes = outcomes.into_iter().map(|(_, outcome)| outcome).collect();
     Ok(answer(&OutcomePage { outcomes, next }))
 }
 

@@ -1,5 +1,6 @@
 //! Resuming a run.
 
+use atp_api::serve::RunSummary;
 use atp_api::{ErrorKind, RunRequest};
 use atp_executor::{History, JournalError, Notice, Plan};
 use axum::extract::{FromRequest as _, Request, State};
@@ -41,7 +42,7 @@ pub(super) async fn resume(
         service.tasks().spawn(async move { go_on(&planned, &client, row, given, last, activity).await });
     resumed.await.map_err(|_| Refusal::new(ErrorKind::Panicked, "the planning of the run failed"))??;
     let row = visible(&service, &caller, &id).await?;
-    Ok(answer(&summary(&service, row)))
+    Ok(answer(&RunSummary { resumed_after: u64::try_from(last).ok(), ..summary(&service, row) }))
 }
 
 async fn go_on(

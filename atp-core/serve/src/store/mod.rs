@@ -39,7 +39,7 @@ use atp_api::ErrorKind;
 pub(crate) use change::{Change, Ending, EventRow, NewRun, Share, Started, TargetRow};
 pub(crate) use claims::{Finished, Look, SharedRun, Started as StartedTarget, startable};
 pub(crate) use link::Link;
-pub(crate) use read::RunRow;
+pub(crate) use read::{OutcomesRead, RunRow};
 pub(crate) use recorder::{RunRecorder, key};
 pub(crate) use recover::INTERRUPTED;
 pub(crate) use reservations::NewReservations;

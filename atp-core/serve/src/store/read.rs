@@ -27,6 +27,21 @@ const RUN: &str = "SELECT id, op, by, state, created, ended, targets, statistics
 const RUNS: &str = "SELECT id, op, by, state, created, ended, targets, statistics, stop_reason, CAST(NULL AS TEXT) AS request, CAST(NULL AS TEXT) AS head
     FROM runs WHERE id < $1 AND (CAST($2 AS TEXT) IS NULL OR by = CAST($2 AS TEXT)) ORDER BY id DESC LIMIT $3";
 
+/// The bytes of outcomes after which no more are read at a time.
+const MOST_READ: usize = 16 << 20;
+
+/// Rows of outcomes that are read at a time.
+const ROWS_READ: i64 = 8;
+
+/// Outcomes of a run.
+#[derive(Debug)]
+pub(crate) struct OutcomesRead {
+    /// Each with its number.
+    pub(crate) outcomes: Vec<(i64, Outcome)>,
+    /// Whether there are no more after them.
+    pub(crate) is_all: bool,
+}
+
 impl RunRow {
     fn of(row: &DbRow) -> Result<Self, Error> {
         let (id, by) = (row.int("id")?, row.text("by")?);
@@ -41,6 +56,7 @@ impl RunRow {
             targets: row.some_int("targets")?.and_then(|count| u64::try_from(count).ok()),
             statistics: json(row, "statistics")?,
             stop_reason: json(row, "stop_reason")?,
+            resumed_after: None,
         };
         Ok(RunRow { id, by, summary, request: json(row, "request")?, head: json(row, "head")? })
     }
@@ -124,28 +140,40 @@ impl Store {
         read.map_err(|error| self.failed(error))
     }
 
-    /// Outcomes of a run after the one of this number, each with its number, in the order of the plan. Of a target that was
-    /// started and has none the outcome is unknown, if the run is not under way.
+    /// Outcomes of a run after the one of this number, in the order of the plan: at most `limit`, and fewer if they are large. Of a
+    /// target that was started and has none the outcome is unknown, if the run is not under way.
     pub(crate) async fn outcomes(
         &self,
         run: &RunRow,
         after: i64,
         limit: i64,
-    ) -> Result<Vec<(i64, Outcome)>, StoreError> {
+    ) -> Result<OutcomesRead, StoreError> {
         let has_ended = matches!(run.summary.state, RunState::Ended | RunState::Interrupted);
         let statement = "SELECT n, host, vm, uuid, from_begin, state, outcome FROM targets
             WHERE run = $1 AND n > $2 AND (outcome IS NOT NULL OR ($3 AND state = 'started')) ORDER BY n LIMIT $4";
-        let rows = self.readers.rows(statement, values![run.id, after, has_ended, limit]).await;
-        let rows = rows.map_err(|error| self.failed(error))?;
-        let read = rows.iter().map(|row| {
-            let outcome = match json(row, "outcome")? {
-                Some(outcome) => Some(outcome),
-                None => recorded(row)?.unknown(&run.summary.op),
-            };
-            Ok(outcome.map(|outcome| Ok::<_, Error>((row.int("n")?, outcome))))
-        });
-        let outcomes = read.filter_map(|outcome: Result<_, Error>| outcome.transpose().map(Result::flatten));
-        outcomes.collect::<Result<_, _>>().map_err(|error| self.failed(error))
+        let (mut outcomes, mut bytes, mut last) = (Vec::new(), 0, after);
+        // A few at a time, as each may be large.
+        while bytes < MOST_READ && (outcomes.len() as i64) < limit {
+            let some = (limit - outcomes.len() as i64).min(ROWS_READ);
+            let rows = self.readers.rows(statement, values![run.id, last, has_ended, some]).await;
+            let rows = rows.map_err(|error| self.failed(error))?;
+            for row in &rows {
+                last = row.int("n").map_err(|error| self.failed(error))?;
+                bytes += row
+                    .some_text("outcome")
+                    .map_err(|error| self.failed(error))?
+                    .map_or(0, |text| text.len());
+                let outcome = match json(row, "outcome").map_err(|error| self.failed(error))? {
+                    Some(outcome) => Some(outcome),
+                    None => recorded(row).map_err(|error| self.failed(error))?.unknown(&run.summary.op),
+                };
+                outcomes.extend(outcome.map(|outcome| (last, outcome)));
+            }
+            if (rows.len() as i64) < some {
+                return Ok(OutcomesRead { outcomes, is_all: true });
+            }
+        }
+        Ok(OutcomesRead { outcomes, is_all: false })
     }
 }
 

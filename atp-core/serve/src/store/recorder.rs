@@ -9,7 +9,7 @@ use atp_executor::{JournalError, Recorder, Target};
 use atp_transport::HostId;
 use futures_util::future::BoxFuture;
 
-use crate::published::{has_files, publish};
+use crate::published::{has_files, is_too_long, publish, shorten};
 
 use super::{Change, Store, StoreError, TargetRow};
 
@@ -48,6 +48,9 @@ impl Recorder for RunRecorder {
             let mut outcome = Cow::Borrowed(outcome);
             if let Some(files) = self.files.as_ref().filter(|_| has_files(&outcome)) {
                 publish(files, outcome.to_mut());
+            }
+            if is_too_long(&outcome) {
+                shorten(outcome.to_mut());
             }
             let json = serde_json::to_string(&*outcome).map_err(|error| JournalError::Store {
                 store: "the service's store".to_owned(),

@@ -167,3 +167,69 @@ async fn a_scenario_pushes_only_what_its_token_has_sent() {
     let path = format!("/api/v1/files/{}", pulled.replace('%', "%25"));
     assert_eq!(bed.get(&path, &token).await.text(), "x");
 }
+
+#[tokio::test]
+async fn files_that_are_sent_at_the_same_time_share_the_room() {
+    let bed = Bed::with(1, 1, |config| (config.max_file, config.max_files) = (100, 250)).await;
+    let token = bed.token(Role::Operator, &[], &[]);
+    let sent = (0..10).map(|n| upload(&bed, &token, "a", vec![n; 100]));
+    let sent = futures_util::future::join_all(sent).await;
+    let taken = sent.iter().filter(|reply| reply.status == 201).count();
+    assert!(taken <= 2, "{taken} files of 100 bytes are kept where 250 bytes may be");
+    assert!(sent.iter().all(|reply| reply.status == 201 || reply.kind() == "request-too-large"));
+    // What was refused takes no room.
+    let first = upload(&bed, &token, "a", vec![0; 100]).await.status.as_u16();
+    assert_eq!(first, if taken == 2 { 413 } else { 201 });
+}
+
+fn folders(bed: &Bed) -> usize {
+    std::fs::read_dir(bed.folder.path().join("files")).map_or(0, |folders| folders.flatten().count())
+}
+
+#[tokio::test]
+async fn a_run_makes_no_folder_that_its_token_may_not_or_for_which_there_is_no_room() {
+    let bed = Bed::with(1, 1, |config| (config.max_file, config.max_files) = (100, 102)).await;
+    let run =
+        |operation: serde_json::Value| json!({"targets": {"selectors": ["h1/vm1"]}, "operation": operation});
+    let pull = run(json!({"op": "pull", "path": "/a", "destination": "."}));
+    let all = [
+        run(json!({"op": "screenshot", "folder": "."})),
+        run(json!({"op": "console", "folder": "."})),
+        pull.clone(),
+    ];
+    let without = bed.token(Role::Operator, &[], &["exec"]);
+    for request in &all {
+        for path in ["/api/v1/plans", "/api/v1/runs"] {
+            let reply = bed.post(path, &without, request).await;
+            assert_eq!(reply.kind(), "permission-denied", "{request}: {}", reply.text());
+        }
+    }
+    assert_eq!(folders(&bed), 0);
+    let token = bed.token(Role::Operator, &[], &[]);
+    assert_eq!(upload(&bed, &token, "a", vec![0; 100]).await.status, 201);
+    let before = folders(&bed);
+    let full = bed.post("/api/v1/runs", &token, &pull).await;
+    assert_eq!(full.kind(), "storage-failed", "{}", full.text());
+    assert_eq!(folders(&bed), before);
+}
+
+#[tokio::test]
+async fn a_folder_is_sent_as_its_archive() {
+    let bed = Bed::start(1, 1).await;
+    let token = bed.token(Role::Operator, &[], &[]);
+    let push = |id: &serde_json::Value| {
+        let operation = json!({"op": "push", "source": id, "destination": "/tmp/", "recursive": true});
+        json!({"targets": {"selectors": ["h1/vm1"]}, "operation": operation})
+    };
+    let id = upload(&bed, &token, "site", "no archive").await.json()["id"].clone();
+    let refused = bed.post("/api/v1/plans", &token, &push(&id)).await;
+    assert_eq!(refused.kind(), "local-file-error", "{}", refused.text());
+    assert!(refused.text().contains("not an archive"), "{}", refused.text());
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("index"), "hello").unwrap();
+    let mut tar = std::process::Command::new("tar");
+    let packed = tar.args(["--sort=name", "-c", "-C"]).arg(folder.path()).arg(".").output().unwrap();
+    let id = upload(&bed, &token, "site", packed.stdout).await.json()["id"].clone();
+    let planned = bed.post("/api/v1/plans", &token, &push(&id)).await;
+    assert_eq!(planned.status, 200, "{}", planned.text());
+}

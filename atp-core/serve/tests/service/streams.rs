@@ -85,6 +85,24 @@ fn is_suspended(host: &str) -> impl Fn(&Event) -> bool {
 }
 
 #[tokio::test]
+async fn a_stream_ends_before_its_next_event_when_its_token_has_changed() {
+    let bed = Bed::start(1, 1).await;
+    let token = bed.token(Role::Viewer, &[], &[]);
+    let mut stream = Stream::open(&bed, "/api/v1/events", &token, None).await;
+    stream.until(is_watched("h1")).await;
+    // The same token, by its hash, has other VMs from now on.
+    let text = std::fs::read_to_string(bed.tokens()).unwrap();
+    let changed = text.replace("role = \"viewer\"", "role = \"viewer\"\nselectors = [\"h9/\"]");
+    assert_ne!(changed, text);
+    std::fs::write(bed.tokens(), changed).unwrap();
+    bed.service.reload_tokens(&bed.tokens()).unwrap();
+    suspend(&bed, "h1").await;
+    assert!(stream.next().await.is_none(), "an event of a VM that the token may not see any more");
+    // It may begin anew.
+    Stream::open(&bed, "/api/v1/events", &token, None).await;
+}
+
+#[tokio::test]
 async fn events_of_vms_come_and_a_stream_resumes_where_it_ended() {
     let bed = Bed::start(2, 1).await;
     let token = bed.admin();

@@ -109,3 +109,19 @@ async fn metrics_have_vms_if_they_are_switched_on_and_at_most_so_many() {
         "{own}"
     );
 }
+
+#[tokio::test]
+async fn metrics_have_the_hosts_of_the_token_and_what_vms_use_by_the_verb_for_it() {
+    let bed = Bed::with(2, 2, |config| config.vm_metrics = 10).await;
+    let all = bed.get("/metrics", &bed.admin()).await.text();
+    assert!(
+        all.contains("host=\"h1\"") && all.contains("host=\"h2\"") && all.contains("atp_vm_memory"),
+        "{all}"
+    );
+    let own = bed.get("/metrics", &bed.token(Role::Viewer, &["h1/vm1"], &[])).await.text();
+    assert!(own.contains("host=\"h1\"") && own.contains("vm=\"vm1\""), "{own}");
+    assert!(own.contains("atp_call_duration_seconds_count{host=\"h1\""), "{own}");
+    assert!(!own.contains("host=\"h2\"") && !own.contains("vm=\"vm2\""), "{own}");
+    let without = bed.get("/metrics", &bed.token(Role::Viewer, &[], &["vm-list"])).await.text();
+    assert!(without.contains("host=\"h2\"") && !without.contains("atp_vm_"), "{without}");
+}

@@ -238,7 +238,7 @@ async fn a_run_that_was_under_way_is_interrupted_when_the_store_is_opened_again(
     assert!(store.run(planned).await.unwrap().is_none(), "its planning had not ended");
     let row = store.run(run).await.unwrap().unwrap();
     assert_eq!(row.summary.state, atp_api::serve::RunState::Interrupted);
-    let outcomes = store.outcomes(&row, 0, 10).await.unwrap();
+    let outcomes = store.outcomes(&row, 0, 10).await.unwrap().outcomes;
     let effects: Vec<_> = outcomes.iter().map(|(n, outcome)| (*n, outcome.effect.to_string())).collect();
     assert_eq!(effects, [(1, "unknown".to_owned()), (2, "done".to_owned())]);
     let words: Vec<_> =
@@ -305,7 +305,7 @@ async fn what_a_page_or_a_stream_reads_is_in_order_and_bounded(bed: Bed) {
     assert_eq!(numbers(store.events(run, 0, 10).await.unwrap()), [1, 2, 3]);
     assert_eq!(numbers(store.events(run, 3, 1).await.unwrap()), [4]);
     let row = store.run(run).await.unwrap().unwrap();
-    let outcomes = store.outcomes(&row, 0, 10).await.unwrap();
+    let outcomes = store.outcomes(&row, 0, 10).await.unwrap().outcomes;
     assert_eq!(outcomes.iter().map(|(n, _)| *n).collect::<Vec<_>>(), [5]);
     assert_eq!(store.plan(run).await.unwrap().as_deref(), Some("{}"));
     assert_eq!(store.runs(i64::MAX, Some("b"), 10).await.unwrap().len(), 0);
