@@ -20,6 +20,10 @@ pub(crate) enum Signal {
     Interrupt,
     /// SIGTERM.
     Terminate,
+    /// SIGHUP, as the end of a terminal sends it.
+    Hangup,
+    /// SIGQUIT.
+    Quit,
 }
 
 impl Signal {
@@ -28,6 +32,8 @@ impl Signal {
         match self {
             Signal::Interrupt => 130,
             Signal::Terminate => 143,
+            Signal::Hangup => 129,
+            Signal::Quit => 131,
         }
     }
 }

@@ -5,7 +5,7 @@ use atp_client::{Client, VmDevice};
 use atp_executor::{Executor, Operation, OutcomeError, Selection, Selector, Target};
 use atp_transport::{ChannelOptions, HostId, TransportManager};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
 use crate::args::GlobalArgs;
@@ -115,7 +115,9 @@ impl OneVm {
     ) -> Result<Box<dyn Duplex>, Problem> {
         match &self.way {
             Way::Service(client) => {
-                Ok(Box::new(client.open_device(self.host.as_str(), &self.vm, device, force).await?))
+                let opening = client.open_device(self.host.as_str(), &self.vm, device, force);
+                let late = || Problem::new("the service has not opened it within the time limit");
+                Ok(Box::new(timeout_at(deadline, opening).await.map_err(|_| late())??))
             }
             Way::Hosts(manager, uuid) => {
                 let options = ChannelOptions { force, ..ChannelOptions::default() };

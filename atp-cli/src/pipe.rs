@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, mpsc};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::exit::Signal;
 
@@ -15,16 +15,21 @@ use crate::exit::Signal;
 const READ: usize = 16 << 10;
 /// The most bytes of stdin that wait for the guest.
 const WAITING: usize = 1 << 20;
-/// How long what was typed before the escape character may take: a guest that hangs takes nothing.
+/// How long what was typed before the escape character may take: a guest that hangs takes nothing. And how long nothing has
+/// come from a stream that takes no more, until it is over.
 const LAST: Duration = Duration::from_secs(1);
+/// How long the guest may take for the rest of stdin, when nothing more is expected from it.
+const REST: Duration = Duration::from_secs(10);
 
 /// How a session ended.
 #[derive(Debug)]
 pub(crate) enum End {
     /// The escape character was typed.
     Escape,
-    /// stdin has ended, and nothing came for the given time; or nobody reads stdout any more.
+    /// stdin has ended and the guest has taken it, and nothing came for the given time.
     Input,
+    /// Nobody reads stdout any more.
+    Unheard,
     /// The stream has ended at its other side.
     Guest,
     /// A signal came.
@@ -64,7 +69,8 @@ async fn pass(
 ) -> End {
     let (mut from_guest, mut to_guest) = tokio::io::split(channel);
     let Input { mut reads, room } = input;
-    let (ended, mut has_ended) = mpsc::channel::<()>(1);
+    // Why nothing more is sent: stdin has ended, or the stream takes nothing more.
+    let (ended, mut has_ended) = oneshot::channel::<io::Result<()>>();
     // What is read is looked at as soon as it comes: a guest that takes nothing must not keep the escape character from being seen.
     let (queue, mut queued) = mpsc::unbounded_channel::<(Vec<u8>, usize, bool)>();
     let look = async move {
@@ -86,33 +92,42 @@ async fn pass(
         drop(queue);
         std::future::pending().await
     };
+    let to_guest_now = &mut to_guest;
     let send = async move {
-        while let Some((bytes, length, is_last)) = queued.recv().await {
-            let sent = async {
-                to_guest.write_all(&bytes).await?;
-                to_guest.flush().await
-            };
-            if let Err(error) = sent.await {
-                return End::Channel(error);
+        let sent = async {
+            while let Some((bytes, length, is_last)) = queued.recv().await {
+                to_guest_now.write_all(&bytes).await?;
+                to_guest_now.flush().await?;
+                if is_last {
+                    return Ok(true);
+                }
+                room.add_permits(length);
             }
-            if is_last {
-                return End::Escape;
-            }
-            room.add_permits(length);
+            Ok(false)
+        };
+        match sent.await {
+            Ok(true) => return End::Escape,
+            sent => drop(ended.send(sent.map(drop))),
         }
-        drop(ended);
         std::future::pending().await
     };
     let receive = async move {
         let mut buffer = vec![0; READ];
         let mut quiet_since = None;
+        let (mut quiet, mut failed) = (idle, None);
         loop {
-            let until = quiet_since.zip(idle).map(|(since, idle): (Instant, Duration)| since + idle);
+            let until = quiet_since.zip(quiet).map(|(since, quiet): (Instant, Duration)| since + quiet);
             let read = tokio::select! {
                 read = from_guest.read(&mut buffer) => read,
-                () = sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => return End::Input,
-                _ = has_ended.recv(), if quiet_since.is_none() => {
+                () = sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => {
+                    return failed.map_or(End::Input, End::Channel);
+                }
+                sent = &mut has_ended, if quiet_since.is_none() => {
                     quiet_since = Some(Instant::now());
+                    // The last bytes of the guest, and why the stream ended, may still come.
+                    if let Ok(Err(error)) = sent {
+                        (quiet, failed) = (Some(LAST), Some(error));
+                    }
                     continue;
                 }
             };
@@ -123,16 +138,27 @@ async fn pass(
             };
             match write(bytes).await {
                 Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return End::Input,
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return End::Unheard,
                 Err(error) => return End::Output(error),
             }
             quiet_since = quiet_since.map(|_| Instant::now());
         }
     };
-    tokio::select! {
+    let end = tokio::select! {
         end = look => end,
         end = send => end,
         end = receive => end,
+    };
+    if !matches!(end, End::Input) {
+        return end;
+    }
+    match timeout(REST, to_guest.shutdown()).await {
+        Ok(Ok(())) => End::Input,
+        Ok(Err(error)) => End::Channel(error),
+        Err(_) => End::Channel(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "the guest has not taken all that was sent to it",
+        )),
     }
 }
 
@@ -177,6 +203,9 @@ fn stdin() -> Input {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
     use super::*;
 
     fn input() -> (mpsc::UnboundedSender<io::Result<Vec<u8>>>, Input) {
@@ -217,5 +246,79 @@ mod tests {
         typed.send(Err(io::Error::from(io::ErrorKind::IsADirectory))).unwrap();
         let ended = pass(ours, input, None, Some(Duration::ZERO)).await;
         assert!(matches!(ended, End::Unread(_)), "{ended:?}");
+    }
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_that_takes_nothing_more_is_read_to_its_end() {
+        let (ours, guest) = tokio::io::duplex(64);
+        let (from_guest, mut to_us) = tokio::io::split(ours);
+        // Writes fail at once, and the guest's last bytes come later.
+        let channel = tokio::io::join(from_guest, Closed);
+        let (typed, input) = input();
+        typed.send(Ok(b"x".to_vec())).unwrap();
+        let late = async {
+            sleep(LAST / 2).await;
+            drop(guest);
+            let _gone = to_us.shutdown().await;
+        };
+        let (ended, ()) = tokio::join!(pass(channel, input, None, Some(Duration::from_secs(60))), late);
+        assert!(matches!(ended, End::Guest), "{ended:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_that_takes_nothing_more_and_does_not_end_is_lost() {
+        let (ours, _guest) = tokio::io::duplex(64);
+        let (typed, input) = input();
+        typed.send(Ok(b"x".to_vec())).unwrap();
+        let ended = pass(tokio::io::join(ours, Closed), input, None, None).await;
+        assert!(
+            matches!(&ended, End::Channel(error) if error.kind() == io::ErrorKind::BrokenPipe),
+            "{ended:?}"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_guest_that_does_not_take_the_rest_of_the_input_is_an_error() {
+        let (ours, _guest) = tokio::io::duplex(64);
+        let (typed, input) = input();
+        drop(typed);
+        let ended = pass(tokio::io::join(ours, Stuck), input, None, Some(Duration::ZERO)).await;
+        assert!(
+            matches!(&ended, End::Channel(error) if error.kind() == io::ErrorKind::TimedOut),
+            "{ended:?}"
+        );
+    }
+
+    /// Takes nothing.
+    struct Closed;
+
+    impl AsyncWrite for Closed {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// Takes everything, and does not say that the guest has it.
+    struct Stuck;
+
+    impl AsyncWrite for Stuck {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
     }
 }

@@ -1,18 +1,20 @@
 //! `atp attach`: a VM's serial console on this terminal.
 
-use std::io::{self, IsTerminal as _};
+use std::io::{self, IsTerminal as _, Write as _};
 
+use anyhow::Context as _;
 use atp_client::VmDevice;
 use atp_executor::Selector;
 use clap::Args;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
 use super::verb::Verb;
 use crate::args::GlobalArgs;
 use crate::completer;
 use crate::context::Context;
-use crate::exit::{SUCCESS, TARGETS_FAILED};
+use crate::exit::{SUCCESS, Signal, TARGETS_FAILED};
 use crate::one_vm::{self, OneVm};
 use crate::pipe::{self, End};
 use crate::problem::{Failure, Problem};
@@ -74,17 +76,23 @@ impl Verb for AttachArgs {
         };
         context.console.note(&format!("attached to {name}; Ctrl-] ends this"));
         let ended = {
+            // Else these two would end the process with the terminal's modes as they are.
+            let handler =
+                |kind| signal(kind).context("signal handlers cannot be installed").map_err(Failure::Bug);
+            let (mut hangup, mut quit) = (handler(SignalKind::hangup())?, handler(SignalKind::quit())?);
             let _raw = RawTerminal::enter()?;
             tokio::select! {
                 ended = pipe::run(console, Some(ESCAPE), None) => ended,
                 signal = interrupts.first() => End::Signal(signal),
+                _ = hangup.recv() => End::Signal(Signal::Hangup),
+                _ = quit.recv() => End::Signal(Signal::Quit),
             }
         };
         vm.close().await;
-        // The guest's cursor may be anywhere in a line.
-        eprintln!();
+        // The guest's cursor may be anywhere in a line. The terminal may be gone.
+        let _gone = writeln!(io::stderr());
         Ok(match ended {
-            End::Escape | End::Input => {
+            End::Escape | End::Input | End::Unheard => {
                 context.console.note("detached");
                 SUCCESS
             }

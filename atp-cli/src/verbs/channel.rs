@@ -75,7 +75,7 @@ impl Verb for ChannelArgs {
         };
         vm.close().await;
         Ok(match ended {
-            End::Escape | End::Input | End::Guest => SUCCESS,
+            End::Escape | End::Input | End::Unheard | End::Guest => SUCCESS,
             End::Signal(signal) => signal.exit_code(),
             End::Channel(error) => {
                 context.console.problem(&Problem::new("the channel was lost").because(&error));

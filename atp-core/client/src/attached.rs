@@ -1,5 +1,6 @@
 //! A VM's serial console or channel through the service, as a stream of bytes.
 
+use std::future::Future as _;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -11,7 +12,7 @@ use hyper::upgrade::Upgraded;
 use hyper::{Method, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::timeout;
+use tokio::time::{Instant, Sleep, sleep, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -20,7 +21,7 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use crate::body::empty;
-use crate::client::{ANSWER_TIMEOUT, Client};
+use crate::client::{ANSWER_TIMEOUT, Client, STREAM_TIMEOUT};
 use crate::error::ClientError;
 
 /// The largest message of the service, bytes, and of this client.
@@ -39,15 +40,20 @@ pub enum VmDevice {
 }
 
 /// An open console or channel: what is written the guest reads, and the other way round. What can be read ends when the guest's
-/// side has ended; if that or the service was lost, it is an error that says so.
+/// side has ended; if that or the service was lost, or nothing was heard from the service for 45 s, it is an error that says so.
 ///
-/// Dropping it closes the console or channel.
+/// Its shutdown returns when the guest has taken what was written, and the device is closed; what the guest still writes is not
+/// read then. Dropping it closes the console or channel.
 #[derive(Debug)]
 pub struct VmStream {
     socket: WebSocketStream<TokioIo<Upgraded>>,
     /// What came and was not read yet.
     rest: Bytes,
     has_ended: bool,
+    /// Whether the service was told that nothing more is sent.
+    is_finished: bool,
+    /// When the service has been silent for too long.
+    silent: Pin<Box<Sleep>>,
 }
 
 impl Client {
@@ -101,7 +107,8 @@ impl Client {
                 .max_frame_size(Some(MOST_MESSAGE));
             let socket =
                 WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Client, Some(config)).await;
-            Ok(VmStream { socket, rest: Bytes::new(), has_ended: false })
+            let silent = Box::pin(sleep(STREAM_TIMEOUT));
+            Ok(VmStream { socket, rest: Bytes::new(), has_ended: false, is_finished: false, silent })
         };
         timeout(ANSWER_TIMEOUT, opened).await.map_err(|_| self.too_slow())?
     }
@@ -122,26 +129,25 @@ fn failed(error: Error) -> io::Error {
     }
 }
 
-impl AsyncRead for VmStream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+impl VmStream {
+    /// The next bytes of the guest; none when its side has ended.
+    fn poll_message(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
         loop {
             if self.has_ended {
-                return Poll::Ready(Ok(()));
+                return Poll::Ready(Ok(None));
             }
-            if !self.rest.is_empty() {
-                let length = self.rest.len().min(buffer.remaining());
-                buffer.put_slice(&self.rest[..length]);
-                self.rest.advance(length);
-                return Poll::Ready(Ok(()));
-            }
-            match ready!(Pin::new(&mut self.socket).poll_next(context)) {
-                Some(Ok(Message::Binary(bytes))) => self.rest = bytes,
+            let Poll::Ready(message) = Pin::new(&mut self.socket).poll_next(context) else {
+                ready!(self.silent.as_mut().poll(context));
+                let problem =
+                    format!("nothing was heard from the service for {} s", STREAM_TIMEOUT.as_secs());
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, problem)));
+            };
+            self.silent.as_mut().reset(Instant::now() + STREAM_TIMEOUT);
+            match message {
+                Some(Ok(Message::Binary(bytes))) if bytes.is_empty() => {}
+                Some(Ok(Message::Binary(bytes))) => return Poll::Ready(Ok(Some(bytes))),
                 Some(Ok(Message::Close(Some(frame)))) if frame.code == CloseCode::Normal => {
-                    self.has_ended = true
+                    self.has_ended = true;
                 }
                 Some(Ok(Message::Close(Some(frame)))) if !frame.reason.is_empty() => {
                     return Poll::Ready(Err(io::Error::other(frame.reason.to_string())));
@@ -154,12 +160,35 @@ impl AsyncRead for VmStream {
     }
 }
 
+impl AsyncRead for VmStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.rest.is_empty() {
+            match ready!(self.poll_message(context))? {
+                Some(bytes) => self.rest = bytes,
+                None => return Poll::Ready(Ok(())),
+            }
+        }
+        let length = self.rest.len().min(buffer.remaining());
+        buffer.put_slice(&self.rest[..length]);
+        self.rest.advance(length);
+        Poll::Ready(Ok(()))
+    }
+}
+
 impl AsyncWrite for VmStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if bytes.is_empty() {
+            // An empty message would say that nothing more comes.
+            return Poll::Ready(Ok(0));
+        }
         ready!(Pin::new(&mut self.socket).poll_ready(context)).map_err(failed)?;
         let length = bytes.len().min(MOST_MESSAGE);
         let message = Message::Binary(Bytes::copy_from_slice(&bytes[..length]));
@@ -172,6 +201,15 @@ impl AsyncWrite for VmStream {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_close(context).map_err(failed)
+        if !self.is_finished && !self.has_ended {
+            ready!(Pin::new(&mut self.socket).poll_ready(context)).map_err(failed)?;
+            Pin::new(&mut self.socket).start_send(Message::Binary(Bytes::new())).map_err(failed)?;
+            self.is_finished = true;
+        }
+        if !self.has_ended {
+            ready!(Pin::new(&mut self.socket).poll_flush(context)).map_err(failed)?;
+        }
+        while ready!(self.poll_message(context))?.is_some() {}
+        Poll::Ready(Ok(()))
     }
 }

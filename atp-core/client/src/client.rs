@@ -39,8 +39,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long an answer may take. Those that ask hosts have their own time limits added.
 pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long a stream may be silent. The service sends a comment every 15 s.
-const STREAM_TIMEOUT: Duration = Duration::from_secs(45);
+/// How long a stream may be silent. The service sends a comment, or a ping, every 15 s.
+pub(crate) const STREAM_TIMEOUT: Duration = Duration::from_secs(45);
 
 /// How long a start is tried again.
 const START_PATIENCE: Duration = Duration::from_secs(15);

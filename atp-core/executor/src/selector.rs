@@ -92,10 +92,7 @@ impl Selector {
     pub fn of_vm(host: &HostId, vm: &str) -> Self {
         Selector {
             text: format!("{host}/{}", escape(vm)),
-            host: HostSelector {
-                text: host.to_string(),
-                pattern: HostPattern::Id(Pattern::name(host.as_str())),
-            },
+            host: HostSelector::of(host),
             vm: VmPattern::Name(Pattern::name(vm)),
         }
     }
@@ -129,6 +126,11 @@ impl Selector {
 }
 
 impl HostSelector {
+    /// The selector of exactly one host.
+    pub fn of(host: &HostId) -> Self {
+        HostSelector { text: host.to_string(), pattern: HostPattern::Id(Pattern::name(host.as_str())) }
+    }
+
     fn any() -> Self {
         HostSelector { text: String::new(), pattern: HostPattern::Any }
     }

@@ -1,8 +1,12 @@
 //! A VM's serial console or virtio-serial channel, both ways, over a WebSocket: bytes of the guest are binary messages.
 //!
-//! The end says why: the close code is 1000 when the guest's side has ended, and another with the reason when it was lost.
+//! A client that has no more to send and expects no more sends an empty message, and the channel ends when the guest has taken what
+//! was sent. The end says why: the close code is 1000 when the guest's side has ended so or by itself, and another with the reason
+//! when it was lost.
 
 use std::io;
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use atp_api::serve::Role;
@@ -39,8 +43,11 @@ const BEAT: Duration = Duration::from_secs(15);
 /// How long nothing may come from either side.
 const IDLE: Duration = Duration::from_secs(3600);
 
-/// How long the last message may take.
+/// How long the last message may take, and the client's answer to it.
 const LAST: Duration = Duration::from_secs(2);
+
+/// How long the guest may take for what was sent, when nothing more is; and its last bytes when it takes none.
+const REST: Duration = Duration::from_secs(10);
 
 /// The most bytes of a reason: a close frame has no room for more.
 const MOST_REASON: usize = 120;
@@ -55,14 +62,20 @@ pub(crate) fn routes() -> Vec<Route> {
     };
     vec![
         of_vm(Route::new(Method::GET, "/api/v1/vms/{host}/{vm}/console", Access::Change, attach))
-            .about("A VM's serial console as a WebSocket: binary messages both ways. For operators.")
+            .about(
+                "A VM's serial console as a WebSocket: binary messages both ways. An empty one ends it when the guest has taken \
+                 what was sent. For operators.",
+            )
             .query(
                 "device",
                 "The console's alias, such as serial1; the first without it.",
                 json!({"type": "string"}),
             ),
         of_vm(Route::new(Method::GET, "/api/v1/vms/{host}/{vm}/channels/{name}", Access::Change, channel))
-            .about("A VM's virtio-serial channel as a WebSocket: binary messages both ways. For operators.")
+            .about(
+                "A VM's virtio-serial channel as a WebSocket: binary messages both ways. An empty one ends it when the guest has \
+                 taken what was sent. For operators.",
+            )
             .part("name", "The channel's name in the VM's definition."),
     ]
 }
@@ -135,13 +148,14 @@ async fn open(
     let details = json!({"host": host, "vm": vm, "device": name, "force": force});
     service.audit().record(caller, verb, details).await?;
     let channel = open_device(service, &host, &vm, device, force).await.map_err(Refusal::from)?;
-    let (service, token) = (service.clone(), caller.token.clone());
+    let session = Session { service: service.clone(), token: caller.token.clone(), host, vm, verb };
     let upgrade = upgrade.max_message_size(MOST_MESSAGE).max_frame_size(MOST_MESSAGE);
     // The end of the service waits until the client was told.
     let task = service.tasks().token();
     Ok(upgrade.on_upgrade(async move |socket| {
         let (_slot, _task) = (slot, task);
-        pass(channel, socket, &service, &token).await;
+        pass(channel, socket, &session).await;
+        let Session { host, vm, verb, .. } = session;
         tracing::debug!(host, vm, verb, "ended");
     }))
 }
@@ -174,6 +188,8 @@ async fn open_device(
 enum End {
     /// The client has left: there is nobody to be told.
     Client,
+    /// The client sends and expects nothing more.
+    Finished,
     /// The guest's side has ended.
     Guest,
     /// The guest's side was lost.
@@ -184,8 +200,28 @@ enum End {
     Refused(&'static str),
 }
 
+/// Who has which device open.
+struct Session {
+    service: Service,
+    token: Arc<Token>,
+    host: String,
+    vm: String,
+    verb: &'static str,
+}
+
+impl Session {
+    /// Why it may not go on.
+    fn refusal(&self) -> Option<&'static str> {
+        if !self.service.tokens().has(&self.token) {
+            return Some("the token was removed or changed");
+        }
+        let Ok(pool) = self.service.manager().pool(&self.host) else { return Some("the host was removed") };
+        (!may_see_vm(&self.token, &pool.info(), &self.vm)).then_some("the token may not see the VM any more")
+    }
+}
+
 /// Passes bytes both ways until either side ends. Nothing waits here but one message of each direction.
-async fn pass(channel: DomainChannel, socket: WebSocket, service: &Service, token: &Token) {
+async fn pass(channel: DomainChannel, socket: WebSocket, session: &Session) {
     let (mut to_client, mut from_client) = socket.split();
     let (mut from_guest, mut to_guest) = tokio::io::split(channel);
     let active = Mutex::new(Instant::now());
@@ -206,8 +242,8 @@ async fn pass(channel: DomainChannel, socket: WebSocket, service: &Service, toke
                     if active.lock().elapsed() > IDLE {
                         return End::Refused("nothing has come from either side for an hour");
                     }
-                    if !service.tokens().has(token) {
-                        return End::Refused("the token was removed or changed");
+                    if let Some(why) = session.refusal() {
+                        return End::Refused(why);
                     }
                     Message::Ping(Bytes::new())
                 }
@@ -220,6 +256,7 @@ async fn pass(channel: DomainChannel, socket: WebSocket, service: &Service, toke
     let send = async {
         while let Some(message) = from_client.next().await {
             let bytes = match message {
+                Ok(Message::Binary(bytes)) if bytes.is_empty() => return End::Finished,
                 Ok(Message::Binary(bytes)) => bytes,
                 Ok(Message::Text(_)) => return End::Refused("messages are binary here"),
                 Ok(Message::Ping(_) | Message::Pong(_)) => continue,
@@ -236,14 +273,29 @@ async fn pass(channel: DomainChannel, socket: WebSocket, service: &Service, toke
         }
         End::Client
     };
-    let end = tokio::select! {
-        end = receive => end,
-        end = send => end,
-        () = service.stopping().cancelled() => End::Stopping,
+    let end = {
+        let mut receive = pin!(receive);
+        tokio::select! {
+            end = &mut receive => end,
+            end = send => match end {
+                // The guest's last bytes, and why its side ended, may still come.
+                End::Lost(error) => timeout(REST, receive).await.unwrap_or(End::Lost(error)),
+                end => end,
+            },
+            () = session.service.stopping().cancelled() => End::Stopping,
+        }
+    };
+    let end = match end {
+        End::Finished => match timeout(REST, to_guest.shutdown()).await {
+            Ok(Ok(())) => End::Guest,
+            Ok(Err(error)) => End::Lost(error),
+            Err(_) => End::Lost(io::Error::other("the guest has not taken all that was sent to it")),
+        },
+        end => end,
     };
     let (code, reason) = match end {
         End::Client => return,
-        End::Guest => (close_code::NORMAL, String::new()),
+        End::Guest | End::Finished => (close_code::NORMAL, String::new()),
         End::Lost(error) => (close_code::ERROR, error.to_string()),
         End::Stopping => (close_code::AWAY, "the service ends".to_owned()),
         End::Refused(why) => (close_code::POLICY, why.to_owned()),
@@ -251,6 +303,12 @@ async fn pass(channel: DomainChannel, socket: WebSocket, service: &Service, toke
     let mut reason = reason;
     reason.truncate(reason.floor_char_boundary(MOST_REASON));
     let close = Message::Close(Some(CloseFrame { code, reason: reason.into() }));
+    let told = async {
+        // A socket that is closed with unread bytes takes back what it has sent.
+        if to_client.send(close).await.is_ok() {
+            while let Some(Ok(_)) = from_client.next().await {}
+        }
+    };
     // The client may be gone.
-    let _unheard = timeout(LAST, to_client.send(close)).await;
+    let _unheard = timeout(LAST, told).await;
 }

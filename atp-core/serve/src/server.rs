@@ -249,6 +249,10 @@ async fn connection(
     // An event is sent when it happens; the system would wait for more.
     let _ = stream.set_nodelay(true);
     let config = service.config();
+    // A client whose machine or network is gone takes its pings never, and fills no buffer. Where the system has no such limit,
+    // its own counts.
+    let unheard = u32::try_from(config.stall_timeout.as_millis()).unwrap_or(u32::MAX);
+    let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, unheard);
     let _counted = service.metrics().connection();
     let stream = Stalling::new(stream, config.stall_timeout);
     match tls {

@@ -12,13 +12,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use atp_executor::{Selection, Selector};
+use atp_executor::{HostSelector, Selection, Selector};
 use atp_transport::{HostId, HostInfo, TransportEvent, WatchItem, WatchOptions};
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
-use futures_util::FutureExt as _;
-use futures_util::stream::{self, Stream};
+use futures_util::stream::{self, SelectAll, Stream};
+use futures_util::{FutureExt as _, StreamExt as _};
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -275,47 +275,47 @@ async fn read_transport(service: &Service) {
     }
 }
 
-/// Reads the events of the VMs of all hosts, and of those that are added later.
+/// Reads the events of the VMs of all hosts, and of those that are added later, also in place of one that was removed.
 async fn read_vms(service: &Service, options: WatchOptions, note: fn(&Service, WatchItem)) {
+    let mut look = tokio::time::interval(LOOK);
+    let mut changes = service.manager().events();
+    let mut watched = BTreeSet::new();
+    let mut watches = SelectAll::new();
     loop {
-        let watched = ids(service);
-        let watch = service.executor().watch(&Selection::all(), &options);
-        let mut look = tokio::time::interval(LOOK);
-        let mut changes = service.manager().events();
-        let Ok(mut watch) = watch else {
-            // There is no host yet.
-            look.tick().await;
-            tokio::select! { _ = look.tick() => {}, _ = changes.recv() => {} }
-            continue;
-        };
+        // Hosts that are watched already lose no event while others are added.
+        let added: Vec<_> = hosts(service).filter(|host| !watched.contains(host)).collect();
+        if !added.is_empty() {
+            let selection = Selection::hosts(added.iter().map(HostSelector::of));
+            // Fails only if a host was removed meanwhile: the next look is without it.
+            if let Ok(watch) = service.executor().watch(&selection, &options) {
+                watched.extend(added);
+                let items = stream::unfold(watch, async |mut watch| Some((watch.next().await?, watch)));
+                watches.push(items.boxed());
+            }
+        }
         loop {
             tokio::select! {
-                item = watch.next() => match item {
-                    Some(item) => {
-                        note(service, item);
-                        continue;
+                Some(item) = watches.next() => {
+                    // One of this id may have been added in its place.
+                    let was_removed = matches!(&item, WatchItem::Removed { host, .. } if watched.remove(host));
+                    note(service, item);
+                    if was_removed {
+                        break;
                     }
-                    None => break,
-                },
-                _ = look.tick() => {}
+                }
+                _ = look.tick() => break,
                 change = changes.recv() => match change.map(|change| change.what.clone()) {
-                    Some(
-                        TransportEvent::HostAdded | TransportEvent::HostRemoved | TransportEvent::Missed { .. },
-                    ) => {}
-                    _ => continue,
+                    Some(TransportEvent::HostAdded | TransportEvent::Missed { .. }) => break,
+                    Some(_) => {}
+                    None => return,
                 },
-            }
-            // All hosts are watched anew, as a watch is of the hosts there were. What happens meanwhile shows in the
-            // lists that each host begins with.
-            if ids(service) != watched {
-                break;
             }
         }
     }
 }
 
-fn ids(service: &Service) -> BTreeSet<String> {
-    service.manager().pools().iter().map(|pool| pool.host_id().to_string()).collect()
+fn hosts(service: &Service) -> impl Iterator<Item = HostId> {
+    service.manager().pools().into_iter().map(|pool| pool.host_id().clone())
 }
 
 fn note(service: &Service, item: WatchItem) {

@@ -12,8 +12,8 @@ use futures_util::stream::{self, Stream};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::lines::LinesAfter;
-use super::{Active, visible};
+use super::lines::{ConsoleLines, LinesAfter};
+use super::visible;
 use crate::auth::Caller;
 use crate::body::Path;
 use crate::problem::Refusal;
@@ -66,8 +66,9 @@ impl Place {
 
 /// The events after one, until the run is not under way and there are no more.
 fn frames(service: Service, run: i64, after: Place) -> impl Stream<Item = Frame> + Send {
-    let active = service.runs().active(run);
-    let reader = Reader { service, run, active, place: after, read: VecDeque::new(), lines: VecDeque::new() };
+    let console = service.runs().active(run).map(|active| Arc::clone(&active.lines));
+    let reader =
+        Reader { service, run, console, place: after, read: VecDeque::new(), lines: VecDeque::new() };
     stream::unfold(reader, |mut reader| async move {
         let frame = reader.next().await?;
         Some((frame, reader))
@@ -78,7 +79,8 @@ fn frames(service: Service, run: i64, after: Place) -> impl Stream<Item = Frame>
 struct Reader {
     service: Service,
     run: i64,
-    active: Option<Arc<Active>>,
+    /// The lines of its consoles, if it was under way here when the stream began.
+    console: Option<Arc<ConsoleLines>>,
     place: Place,
     read: VecDeque<(i64, String, String)>,
     lines: VecDeque<(u64, String)>,
@@ -107,8 +109,8 @@ impl Reader {
             }
             if self.read.is_empty() {
                 let lines = async {
-                    match &self.active {
-                        Some(active) => active.lines.wait(self.place.line).await,
+                    match &self.console {
+                        Some(console) => console.wait(self.place.line).await,
                         None => std::future::pending().await,
                     }
                 };
@@ -123,8 +125,8 @@ impl Reader {
     /// The next line of a console, if there is one.
     fn line(&mut self) -> Option<Frame> {
         if self.lines.is_empty()
-            && let Some(active) = &self.active
-            && let Some(LinesAfter { json, last }) = active.lines.after(self.place.line, LINES)
+            && let Some(console) = &self.console
+            && let Some(LinesAfter { json, last }) = console.after(self.place.line, LINES)
         {
             // Marks for what is missing have the number of the last line that is.
             let first = last.saturating_sub(json.len() as u64);

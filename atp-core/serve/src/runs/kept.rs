@@ -35,7 +35,8 @@ pub(super) struct Active {
     /// The number of its last event in the store.
     pub(super) last: watch::Sender<i64>,
     pub(super) statistics: Mutex<RunStatistics>,
-    pub(super) lines: ConsoleLines,
+    /// Apart from the rest: a reader that waits for lines does not keep `last` from being dropped.
+    pub(super) lines: Arc<ConsoleLines>,
 }
 
 impl Runs {
@@ -64,7 +65,7 @@ impl Runs {
             return None;
         }
         let (control, last) = (RunControl::default(), watch::Sender::new(last));
-        let (statistics, lines) = (Mutex::default(), ConsoleLines::default());
+        let (statistics, lines) = (Mutex::default(), Arc::<ConsoleLines>::default());
         let active = Arc::new(Active { control, last, statistics, lines });
         all.insert(run, active.clone());
         Some(active)

@@ -11,6 +11,9 @@ use tokio::time::timeout;
 
 use crate::bed::{Bed, get};
 
+/// How long an event is waited for. It is never reached.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// The events of a stream, one after the other.
 struct Stream {
     body: Incoming,
@@ -58,13 +61,21 @@ impl Stream {
         }
     }
 
+    /// The next event that is it.
     async fn until(&mut self, is_it: impl Fn(&Event) -> bool) -> Event {
-        loop {
-            let event = self.next().await.expect("the stream has ended");
-            if is_it(&event) {
-                return event;
+        let mut others = Vec::new();
+        let found = async {
+            loop {
+                let event = self.next().await.expect("the stream has ended");
+                if is_it(&event) {
+                    return event;
+                }
+                others.push(event);
             }
-        }
+        };
+        // Beats of the stream do not count as something that it says.
+        let found = timeout(PATIENCE, found).await;
+        found.unwrap_or_else(|_| panic!("it has not come; what came: {others:?}"))
     }
 }
 
@@ -115,6 +126,25 @@ async fn events_of_vms_come_and_a_stream_resumes_where_it_ended() {
     let event = resumed.until(is_suspended("h2")).await;
     let mut again = Stream::open(&bed, "/api/v1/events", &token, Some(&seen.id)).await;
     assert_eq!(again.until(is_suspended("h2")).await.id, event.id);
+}
+
+#[tokio::test]
+async fn a_host_whose_address_changed_is_watched_anew_and_others_lose_no_event_by_that() {
+    let bed = Bed::start(2, 1).await;
+    let token = bed.admin();
+    let mut stream = Stream::open(&bed, "/api/v1/events", &token, None).await;
+    for _ in 0..2 {
+        stream.until(|event| event.data["item"] == "watched").await;
+    }
+    let settings = bed.fleet.settings();
+    let moved = settings.replacen("/system", "/session", 1);
+    assert_ne!(settings, moved);
+    bed.service.manager().apply(atp_transport::Fleet::from_toml("fleet.toml", &moved).unwrap()).unwrap();
+    let event =
+        stream.until(|event| matches!(event.data["item"].as_str(), Some("watched" | "present"))).await;
+    assert_eq!(event.data["host"], "h1", "{event:?}");
+    suspend(&bed, "h1").await;
+    stream.until(is_suspended("h1")).await;
 }
 
 #[tokio::test]

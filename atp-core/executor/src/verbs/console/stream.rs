@@ -16,6 +16,8 @@ use crate::verbs::relocation::{Relocation, relocation};
 const READ: usize = 16 << 10;
 /// The longest pause between two attempts to open a console. A VM that is started writes its first lines soon.
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// The same for a console that another client has taken: each attempt is a new connection to the host.
+const LONGEST_PAUSE_IN_USE: Duration = Duration::from_secs(15);
 /// How long a console that another client has is waited for when it is first opened: a client that has just left may still have
 /// it.
 const IN_USE: Duration = Duration::from_secs(2);
@@ -93,7 +95,7 @@ impl ConsoleStream {
         let Some(channel) = &mut self.channel else {
             // One that ends as soon as it is open would be opened without end.
             if self.was_open && !self.has_spoken {
-                self.rest().await;
+                self.rest(LONGEST_PAUSE).await;
             }
             self.channel = Some(self.opened().await?);
             (self.was_open, self.has_spoken) = (true, false);
@@ -126,15 +128,17 @@ impl ConsoleStream {
             {
                 self.job = self.job.at(host);
             }
+            let is_taken = self.was_open && error.kind == ErrorKind::ChannelInUse;
             self.last_error = Some(error);
-            self.rest().await;
+            self.rest(if is_taken { LONGEST_PAUSE_IN_USE } else { LONGEST_PAUSE }).await;
         }
     }
 
     /// The pause before the next attempt.
-    async fn rest(&mut self) {
+    async fn rest(&mut self, longest: Duration) {
+        self.pause = self.pause.min(longest);
         sleep(self.pause).await;
-        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        self.pause *= 2;
     }
 
     /// Makes one attempt. A VM that does not run costs no connection of its own.
