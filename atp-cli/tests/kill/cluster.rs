@@ -3,11 +3,12 @@
 //! controller that is stuck, or waits for a call that hangs, keeps no host.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::ops::RangeInclusive;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use atp_fleet::{Fleet, FleetOptions};
+use atp_fleet::{Fleet, FleetOptions, Programs};
 use atp_postgres::Postgres;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -33,6 +34,9 @@ const PROGRAM: &str = "sleep";
 const LEASE: Duration = Duration::from_secs(3);
 const TIMEOUT_MS: u64 = 4000;
 
+/// A controller that could not renew aborts its work after this part of a lease.
+const ABORT_MS: u64 = 2250;
+
 /// How long a run may take in all. It is never reached.
 const PATIENCE: Duration = Duration::from_secs(180);
 
@@ -57,6 +61,28 @@ struct Bed {
     token: String,
     _home: Home,
     controllers: Vec<Controller>,
+    /// What all controllers have said, those that are gone too.
+    logs: Vec<Arc<Mutex<Vec<String>>>>,
+    /// When each VM ran a program last.
+    ran_at: Arc<Mutex<BTreeMap<String, i64>>>,
+}
+
+/// A fault, and when it was there, by the database's clock.
+struct Fault {
+    name: &'static str,
+    from: i64,
+    to: i64,
+    loss: Loss,
+}
+
+/// What a fault may cost.
+#[derive(Clone, Copy, PartialEq)]
+enum Loss {
+    /// What a controller had under way.
+    Killed,
+    /// What a controller had under way, if that was over before it could tell.
+    CutOff,
+    Nothing,
 }
 
 impl Bed {
@@ -64,7 +90,14 @@ impl Bed {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let runtime = Runtime::new().unwrap();
         let rtt = Duration::from_millis(20);
-        let options = FleetOptions { hosts: HOSTS, vms: VMS, rtt, ..FleetOptions::default() };
+        let ran_at = Arc::new(Mutex::new(BTreeMap::new()));
+        let seen = ran_at.clone();
+        let programs = Programs::new(move |execution| {
+            seen.lock().unwrap().insert(format!("{}/{}", execution.host, execution.vm), now());
+            None
+        });
+        let programs = Some(Arc::new(programs));
+        let options = FleetOptions { hosts: hosts(), vms: VMS, rtt, programs, ..FleetOptions::default() };
         let fleet = runtime.block_on(Fleet::start(options)).unwrap();
         let postgres = Postgres::start().unwrap();
         postgres.database("fleet").unwrap();
@@ -85,6 +118,8 @@ impl Bed {
             token,
             _home: home,
             controllers: Vec::new(),
+            logs: Vec::new(),
+            ran_at,
         };
         for _ in 0..controllers {
             bed.add();
@@ -105,6 +140,7 @@ impl Bed {
         );
         let settings = home.write("fleet.toml", &(self.fleet.settings() + &section)).display().to_string();
         let service = Service::start(&home, &settings);
+        self.logs.push(service.said.clone());
         self.controllers.push(Controller { home, settings, proxy, service });
     }
 
@@ -154,8 +190,57 @@ impl Bed {
     }
 
     fn outcomes(&self, first: usize, run: &Value) -> Vec<Value> {
-        let page = self.ask(first, "GET", &format!("/runs/{run}/outcomes?limit=1000"), "", None);
-        page["outcomes"].as_array().unwrap().clone()
+        let (mut outcomes, mut after) = (Vec::new(), json!(0));
+        while !after.is_null() {
+            let path = format!("/runs/{run}/outcomes?limit=1000&after={after}");
+            let mut page = self.ask(first, "GET", &path, "", None);
+            outcomes.append(page["outcomes"].as_array_mut().unwrap());
+            after = page["next"].take();
+        }
+        outcomes
+    }
+
+    /// The targets that have outcomes, with a hash of each.
+    fn finished(&self, run: &Value) -> BTreeMap<String, String> {
+        let text = self.query(&format!(
+            "SELECT host || '/' || vm, md5(outcome) FROM targets WHERE run = {run} AND state = 'finished'"
+        ));
+        let pairs = text.lines().map(|line| line.split_once('|').unwrap());
+        pairs.map(|(name, outcome)| (name.to_owned(), outcome.to_owned())).collect()
+    }
+
+    /// The last start of each target that was started and did not wait again.
+    fn starts(&self, run: &Value, target_ms: i64) -> BTreeMap<String, Start> {
+        let text = self.query(&format!(
+            "SELECT host || '/' || vm, due - {target_ms},
+                owner IN (SELECT id FROM controllers WHERE expires > atp_now())
+            FROM targets WHERE run = {run} AND due IS NOT NULL"
+        ));
+        let start = |line: &str| {
+            let words: Vec<_> = line.split('|').collect();
+            let [name, at, is_alive] = words[..] else { panic!("{line}") };
+            (name.to_owned(), Start { at: at.parse().unwrap(), is_owner_alive: is_alive == "t" })
+        };
+        text.lines().map(start).collect()
+    }
+
+    fn forget_logs(&self) {
+        self.ran_at.lock().unwrap().clear();
+        self.logs.iter().for_each(|log| log.lock().unwrap().clear());
+    }
+
+    /// Whether a controller has told that it aborted its work on a host, as it had not renewed for three quarters of a lease.
+    fn was_aborted(&self, host: &str) -> bool {
+        let host = format!("host=\"{host}\"");
+        self.logs.iter().any(|log| {
+            log.lock().unwrap().iter().any(|line| {
+                let (is_abort, mut words) = (line.contains("its work is aborted"), line.split(' '));
+                let age = line.split(' ').find_map(|word| word.strip_prefix("renewed_ms_ago="));
+                is_abort
+                    && words.any(|word| word == host)
+                    && age.is_some_and(|age| age.parse::<u64>().unwrap() >= ABORT_MS)
+            })
+        })
     }
 
     fn query(&self, sql: &str) -> String {
@@ -175,50 +260,52 @@ impl Bed {
         }
     }
 
-    /// Does a fault, and heals it. Returns what it was, and when it was there, by the database's clock.
-    fn fault(&mut self, seed: u64) -> (&'static str, i64) {
+    /// Does a fault, and heals it.
+    fn fault(&mut self, seed: u64) -> Fault {
         let victim = usize::try_from(random(seed * 7)).unwrap() % self.controllers.len();
         let long = self.lease * 3 / 2;
-        match seed % 5 {
+        let (name, from, loss) = match seed % 5 {
             0 => {
                 let controller = &mut self.controllers[victim];
                 controller.service.kill();
-                let at = now();
+                let from = now();
                 controller.service = Service::start(&controller.home, &controller.settings);
-                ("killed", at)
+                self.logs.push(controller.service.said.clone());
+                ("killed", from, Loss::Killed)
             }
             1 => {
                 let service = &self.controllers[victim].service;
                 signal(service, Signal::STOP);
-                let at = now();
+                let from = now();
                 thread::sleep(long);
                 signal(service, Signal::CONT);
-                ("stopped for longer than the lease", at)
+                ("stopped for longer than the lease", from, Loss::CutOff)
             }
             2 => {
                 let proxy = &self.controllers[victim].proxy;
                 proxy.cut(true);
-                let at = now();
+                let from = now();
                 thread::sleep(long);
                 proxy.cut(false);
-                ("cut off from the database", at)
+                ("cut off from the database", from, Loss::CutOff)
             }
             3 => {
                 self.postgres.stop().unwrap();
-                let at = now();
+                let from = now();
                 thread::sleep(Duration::from_millis(random(seed) % 2000));
                 self.postgres.restart().unwrap();
-                ("restart of the database", at)
+                ("restart of the database", from, Loss::Nothing)
             }
             _ => {
                 let mut leaving = self.controllers.remove(victim);
                 signal(&leaving.service, Signal::TERM);
-                let at = now();
+                let from = now();
                 self.add();
                 assert!(leaving.service.child.wait().unwrap().success(), "it ends in order");
-                ("one added and one removed", at)
+                ("one added and one removed", from, Loss::Nothing)
             }
-        }
+        };
+        Fault { name, from, to: now(), loss }
     }
 
     /// The most targets that were under way on a host in one epoch of its lease, as the database counts them: a target is
@@ -246,6 +333,24 @@ impl Bed {
     }
 }
 
+/// A start of a target, as the database has it.
+struct Start {
+    at: i64,
+    is_owner_alive: bool,
+}
+
+/// The seeds of faults: others with `ATP_CLUSTER_KILLS`, a number of them, or the first and the last as in `6-9`.
+fn seeds() -> RangeInclusive<u64> {
+    let Ok(text) = std::env::var("ATP_CLUSTER_KILLS") else { return 1..=FAULTS };
+    let (first, last) = text.split_once('-').unwrap_or(("1", &text));
+    first.parse().unwrap()..=last.parse().unwrap()
+}
+
+/// Hosts: more with `ATP_CLUSTER_HOSTS`.
+fn hosts() -> u32 {
+    std::env::var("ATP_CLUSTER_HOSTS").map_or(HOSTS, |text| text.parse().unwrap())
+}
+
 /// Milliseconds since 1970. The database is on this machine.
 fn now() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
@@ -265,25 +370,42 @@ fn signal(service: &Service, signal: Signal) {
 
 #[test]
 fn controllers_that_share_a_database_give_each_target_one_outcome_and_start_it_at_most_once() {
-    let faults = std::env::var("ATP_CLUSTER_KILLS").map_or(FAULTS, |text| text.parse().unwrap());
+    let seeds = seeds();
     let mut bed = Bed::new(3, LEASE);
     let (mut unknown, mut done) = (0, 0);
     let policy = json!({"parallel": PARALLEL, "per_host": PER_HOST, "timeout_ms": TIMEOUT_MS});
-    for seed in 1..=faults {
+    for seed in seeds.clone() {
         let first = usize::try_from(seed).unwrap();
         let seconds = format!("0.1{seed:05}");
+        bed.forget_logs();
         let id = bed.begin(first, "*", &seconds, &policy);
+        let shared = format!("SELECT CAST(shared AS JSON)->>'target_ms' FROM runs WHERE id = {id}");
+        let target_ms: i64 = bed.query(&shared).parse().unwrap();
         // The second half of the run is left for the fault.
-        let summary = bed.wait(first, &id, random(seed) % u64::from(HOSTS * VMS / 2));
+        let summary = bed.wait(first, &id, random(seed) % u64::from(hosts() * VMS / 2));
         assert_eq!(summary["state"], "running", "seed {seed}: {summary}");
-        let (fault, at) = bed.fault(seed);
+        let before = bed.finished(&id);
+        let Fault { name: fault, from, to, loss } = bed.fault(seed);
         let summary = bed.wait(first, &id, u64::MAX);
         let ended: i64 = bed.query(&format!("SELECT ended FROM runs WHERE id = {id}")).parse().unwrap();
-        assert!(ended > at, "seed {seed}: the run had ended before the fault: {fault}");
+        assert!(ended > from, "seed {seed}: the run had ended before the fault: {fault}");
         let most = bed.most_in_an_epoch(&id);
         assert!((1..=PER_HOST).contains(&most), "seed {seed}, {fault}: {most} under way in an epoch");
         let outcomes = bed.outcomes(first, &id);
         let ran = ran(&bed.fleet, &format!("{PROGRAM} {seconds}"));
+        let after = bed.finished(&id);
+        for (name, outcome) in &before {
+            assert_eq!(after.get(name), Some(outcome), "seed {seed}, {fault}: {name} had its outcome before");
+        }
+        let starts = bed.starts(&id, target_ms);
+        for (name, Start { at, .. }) in &starts {
+            let ran_at = bed.ran_at.lock().unwrap().get(name).copied();
+            // Rounded to milliseconds.
+            assert!(
+                ran_at.is_none_or(|ran_at| *at <= ran_at + 1),
+                "seed {seed}, {fault}: {name} ran at {ran_at:?}, before its start of {at} was recorded"
+            );
+        }
         let names: BTreeSet<_> = outcomes.iter().map(name).collect();
         assert_eq!((names.len(), outcomes.len()), (ran.len(), ran.len()), "seed {seed}, {fault}");
         for outcome in &outcomes {
@@ -292,10 +414,21 @@ fn controllers_that_share_a_database_give_each_target_one_outcome_and_start_it_a
             match outcome["effect"].as_str() {
                 Some("unknown") => {
                     unknown += 1;
-                    // Given up by the next owner of its host; or its own owner ended it, and tells that.
-                    let is_lost = outcome["error"]["kind"] == "outcome-unknown";
-                    let is_ended = matches!(outcome["status"].as_str(), Some("cancelled" | "timeout"));
-                    assert!(is_lost || is_ended, "seed {seed}, {fault}: {outcome}");
+                    let start = &starts[&name(outcome)];
+                    // Nobody could tell, its controller aborted it as it could not renew, or its own time was over.
+                    let is_lost = outcome["error"]["kind"] == "outcome-unknown"
+                        && match loss {
+                            Loss::Killed => !start.is_owner_alive && start.at <= from,
+                            Loss::CutOff => start.at <= to,
+                            Loss::Nothing => false,
+                        };
+                    let is_late = outcome["status"] == "timeout"
+                        && outcome["duration_ms"].as_u64().unwrap() * 2 >= TIMEOUT_MS;
+                    assert!(
+                        is_lost || is_late || bed.was_aborted(outcome["host"].as_str().unwrap()),
+                        "seed {seed}, {fault} from {from} to {to}, started at {}: {outcome}",
+                        start.at
+                    );
                 }
                 Some("none") => assert_eq!(count, 0, "seed {seed}, {fault}: {outcome}"),
                 _ => {
@@ -321,7 +454,7 @@ fn controllers_that_share_a_database_give_each_target_one_outcome_and_start_it_a
         }
     }
     // Most of the targets are not under way when a fault happens.
-    let all = faults * u64::from(HOSTS * VMS);
+    let all = seeds.count() as u64 * u64::from(hosts() * VMS);
     assert!(done * 4 > all * 3, "{done} of {all} were done, of {unknown} it is not known");
 }
 
@@ -365,13 +498,13 @@ fn targets_that_wait_are_started_by_others_soon_after_the_lease_of_one_that_is_k
     let lost = bed.wait_for(&last, |answer| !answer.is_empty());
     let of_it = format!("FROM host_lease WHERE controller = '{lost}'");
     bed.wait_for(&format!("SELECT count(*) {of_it}"), |answer| answer != "0");
-    let policy = json!({"parallel": HOSTS * VMS, "per_host": 1, "timeout_ms": TIMEOUT_MS});
+    let policy = json!({"parallel": hosts() * VMS, "per_host": 1, "timeout_ms": TIMEOUT_MS});
     let run = bed.begin(0, "*", "0.3", &policy);
     assert_eq!(bed.wait(0, &run, 20)["state"], "running");
-    let hosts = bed.query(&format!("SELECT string_agg(quote_literal(daemon), ', ') {of_it}"));
-    assert!(!hosts.is_empty(), "the one that is killed has no host");
+    let of_lost = bed.query(&format!("SELECT string_agg(quote_literal(daemon), ', ') {of_it}"));
+    assert!(!of_lost.is_empty(), "the one that is killed has no host");
     let waiting = format!(
-        "SELECT count(*) FROM targets AS t WHERE run = {run} AND state = 'waiting' AND host IN ({hosts})"
+        "SELECT count(*) FROM targets AS t WHERE run = {run} AND state = 'waiting' AND host IN ({of_lost})"
     );
     assert_ne!(bed.query(&waiting), "0", "nothing waits on the hosts of the one that is killed");
     bed.controllers[2].service.kill();
@@ -391,31 +524,56 @@ fn targets_that_wait_are_started_by_others_soon_after_the_lease_of_one_that_is_k
     // 2 s are promised; the rest is for a machine that is busy.
     assert!(after < 10_000, "{after} ms after the end of the lease");
     let summary = bed.wait(0, &run, u64::MAX);
-    assert_eq!(count(&summary), u64::from(HOSTS * VMS), "{summary}");
+    assert_eq!(count(&summary), u64::from(hosts() * VMS), "{summary}");
 }
 
 #[test]
 fn a_host_changes_hands_while_a_call_hangs_there_and_that_one_has_its_own_outcome() {
     let mut bed = Bed::new(1, LEASE);
-    let policy = json!({"parallel": HOSTS, "timeout_ms": 120_000});
+    let policy = json!({"parallel": hosts(), "timeout_ms": 120_000});
     let long = bed.begin(0, "*/vm1", "40", &policy);
     let started = format!("SELECT count(*) FROM targets WHERE run = {long} AND state = 'started'");
-    bed.wait_for(&started, |answer| answer == HOSTS.to_string());
+    bed.wait_for(&started, |answer| answer == hosts().to_string());
     bed.add();
     bed.wait_for("SELECT count(DISTINCT controller) FROM host_lease", |answer| answer == "2");
     let short = bed.begin(0, "*/vm2", "0", &policy);
-    assert_eq!(bed.wait(0, &short, u64::MAX)["statistics"]["counts"]["ok"], HOSTS);
-    assert_eq!(bed.query(&started), HOSTS.to_string(), "other targets have waited for the calls that hang");
+    assert_eq!(bed.wait(0, &short, u64::MAX)["statistics"]["counts"]["ok"], hosts());
+    assert_eq!(bed.query(&started), hosts().to_string(), "other targets have waited for the calls that hang");
     let summary = bed.wait(0, &long, u64::MAX);
-    assert_eq!(summary["statistics"]["counts"]["ok"], HOSTS, "{summary}");
+    assert_eq!(summary["statistics"]["counts"]["ok"], hosts(), "{summary}");
     assert!(ran(&bed.fleet, &format!("{PROGRAM} 40")).values().all(|&count| count <= 1));
+}
+
+#[test]
+fn targets_fail_whose_operation_a_controller_cannot_make_ready_and_their_run_ends() {
+    let mut bed = Bed::new(1, LEASE);
+    let policy = json!({"parallel": 1, "timeout_ms": TIMEOUT_MS});
+    let run = bed.begin(0, "*/vm1", "1", &policy);
+    bed.wait(0, &run, 1);
+    // The next process cannot read it.
+    let controller = &mut bed.controllers[0];
+    controller.service.kill();
+    bed.query(&format!(
+        "UPDATE runs SET shared = jsonb_set(CAST(shared AS JSONB), '{{request,operation}}',
+            '{{\"op\": \"key\", \"chords\": [\"nonsense\"]}}') WHERE id = {run}"
+    ));
+    let controller = &mut bed.controllers[0];
+    controller.service = Service::start(&controller.home, &controller.settings);
+    let summary = bed.wait(0, &run, u64::MAX);
+    assert_eq!((&summary["state"], count(&summary)), (&json!("ended"), u64::from(hosts())), "{summary}");
+    let failed = |outcome: &&Value| outcome["error"]["kind"] == "invalid-command";
+    let outcomes = bed.outcomes(0, &run);
+    let failed: Vec<_> = outcomes.iter().filter(failed).collect();
+    assert!(!failed.is_empty() && failed.iter().all(|outcome| outcome["effect"] == "none"), "{outcomes:?}");
+    let ran = ran(&bed.fleet, &format!("{PROGRAM} 1"));
+    assert!(failed.iter().all(|outcome| ran[&name(outcome)] == 0), "{outcomes:?}");
 }
 
 #[test]
 fn a_controller_whose_work_is_stuck_renews_no_lease() {
     let bed = Bed::new(1, LEASE);
     let held = "SELECT count(*) FROM host_lease WHERE controller IS NOT NULL AND expires > atp_now()";
-    bed.wait_for(held, |answer| answer == HOSTS.to_string());
+    bed.wait_for(held, |answer| answer == hosts().to_string());
     thread::scope(|scope| {
         // Renewals do not need this table, and the work on runs does.
         let lock = "BEGIN; LOCK TABLE targets; SELECT pg_sleep(200)";
@@ -423,5 +581,5 @@ fn a_controller_whose_work_is_stuck_renews_no_lease() {
         bed.wait_for(held, |answer| answer == "0");
         bed.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'BEGIN; LOCK%'");
     });
-    bed.wait_for(held, |answer| answer == HOSTS.to_string());
+    bed.wait_for(held, |answer| answer == hosts().to_string());
 }

@@ -5,6 +5,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::{Child, Stdio};
 use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -29,6 +30,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 pub(crate) struct Service {
     pub(crate) child: Child,
     pub(crate) address: String,
+    /// What it said since it listens.
+    pub(crate) said: Arc<Mutex<Vec<String>>>,
 }
 
 impl Service {
@@ -45,9 +48,10 @@ impl Service {
             }
             said.push(line);
         };
-        // What it says later must not fill the pipe.
-        thread::spawn(move || lines.for_each(drop));
-        Service { child, address }
+        let said = Arc::new(Mutex::new(Vec::new()));
+        let log = said.clone();
+        thread::spawn(move || lines.for_each(|line| log.lock().unwrap().push(line)));
+        Service { child, address, said }
     }
 
     pub(crate) fn kill(&mut self) {

@@ -39,6 +39,8 @@ pub(super) struct Inner {
     pub(super) finished: Mutex<Vec<Finished>>,
     /// When the work did its last step, by the clock of leases.
     pub(super) progress: Mutex<Duration>,
+    /// When the last renewal of leases was asked for that was granted, by the same clock.
+    pub(super) renewed: Mutex<Duration>,
     /// Controllers that live, this one too.
     pub(super) controllers: AtomicUsize,
     pub(super) wake: Notify,
@@ -79,6 +81,7 @@ impl Cluster {
             under_way: Mutex::default(),
             finished: Mutex::new(finished),
             progress: Mutex::new(clock::now()),
+            renewed: Mutex::new(clock::now()),
             controllers: AtomicUsize::new(0),
             wake: Notify::new(),
             news: watch::Sender::new(0),
@@ -132,6 +135,8 @@ impl Cluster {
 
     pub(super) fn abort_what_is_not_held(&self) {
         let leases = self.inner.leases.lock().clone();
+        let before = clock::now().saturating_sub(*self.inner.renewed.lock());
+        let renewed_ms_ago = u64::try_from(before.as_millis()).unwrap_or(u64::MAX);
         for work in self.inner.under_way.lock().values() {
             if !work.is_handed_over
                 && !leases.holds(&work.host, work.claim.epoch)
@@ -139,6 +144,7 @@ impl Cluster {
             {
                 tracing::warn!(
                     host = work.host,
+                    renewed_ms_ago,
                     "the lease of a host nears its end, or is lost: its work is aborted"
                 );
                 work.control.abort.cancel();

@@ -47,7 +47,9 @@ pub(super) async fn keep(cluster: Cluster, service: Service) {
             hosts.clear();
         }
         let asked = clock::now();
-        match link.renew(&inner.id, &hosts, length).await {
+        let renewed = link.renew(&inner.id, &hosts, length).await;
+        let was_granted = renewed.is_ok();
+        match renewed {
             Ok(granted) => {
                 if has_failed {
                     tracing::info!("the database answers again");
@@ -77,6 +79,9 @@ pub(super) async fn keep(cluster: Cluster, service: Service) {
             }
         }
         cluster.abort_what_is_not_held();
+        if was_granted {
+            *inner.renewed.lock() = asked;
+        }
         tokio::select! {
             () = sleep(inner.length / RENEWALS) => {}
             () = inner.ended.cancelled() => {}

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use atp_api::OutcomeError;
 use atp_cluster::Claim;
 use atp_executor::{Operation, Selection};
 use tokio::time::{Instant, sleep};
@@ -29,12 +30,15 @@ struct Worker {
     service: Service,
     link: Link,
     /// Runs by when they were begun, too: one that is resumed may have another policy.
-    runs: HashMap<(i64, i64), Arc<Prepared>>,
+    /// Of one that cannot be made ready the error.
+    runs: HashMap<(i64, i64), Result<Arc<Prepared>, OutcomeError>>,
     /// Claims that were started and for which nothing is sent.
     unsent: Vec<(i64, String, Claim)>,
     /// Numbers claims. They need to differ within this process only.
     number: i64,
     compare_at: Instant,
+    /// Whether it is looked for targets of hosts that no controller knows: all that wait are gone through.
+    settles_unknown: bool,
     /// The outcomes that are in the journal.
     recorded: HashSet<Mark>,
     /// Runs that could not be worked on when that was tried last.
@@ -63,6 +67,7 @@ pub(super) async fn work(cluster: Cluster, service: Service) {
         unsent,
         number: 0,
         compare_at,
+        settles_unknown: false,
         recorded: HashSet::new(),
         failing: HashSet::new(),
         unplanned: HashSet::new(),
@@ -113,6 +118,7 @@ impl Worker {
         if Instant::now() >= self.compare_at {
             self.compare().await?;
             self.compare_at = Instant::now() + COMPARE;
+            self.settles_unknown = true;
         }
         self.give_back(is_stopping).await?;
         let runs = self.link.under_way().await?;
@@ -135,6 +141,7 @@ impl Worker {
                 Err(error) => return Err(error),
             }
         }
+        self.settles_unknown = false;
         if let Some(error) = failed {
             return Err(error);
         }
@@ -306,16 +313,18 @@ impl Worker {
             startable: &hosts,
             slack_ms: i64::try_from(inner.slack.as_millis()).unwrap_or(i64::MAX),
             // Not before this controller has told which hosts it knows.
-            settles_unknown: !is_stopping && !inner.leases.lock().is_empty(),
+            settles_unknown: self.settles_unknown && !is_stopping && !inner.leases.lock().is_empty(),
+            refused: prepared.as_ref().err(),
         };
         let looked = self.link.look(run, &look).await?;
         for started in looked.started {
             let now = clock::now();
             let may = inner.leases.lock().may_start(started.target.host.as_str(), now);
-            if may == Some(started.claim.epoch) {
-                carry_out(&self.cluster, &self.service, &prepared, started, now.saturating_sub(asked));
-            } else {
-                self.unsent.push((started.run, started.key, started.claim));
+            match &prepared {
+                Ok(prepared) if may == Some(started.claim.epoch) => {
+                    carry_out(&self.cluster, &self.service, prepared, started, now.saturating_sub(asked));
+                }
+                _ => self.unsent.push((started.run, started.key, started.claim)),
             }
         }
         if looked.is_aborted {
@@ -328,25 +337,33 @@ impl Worker {
         Ok(looked.has_more)
     }
 
-    /// What is needed to work on a run; none if it has ended, or cannot be worked on here.
-    async fn prepare(&mut self, run: i64, begun: i64) -> Result<Option<Arc<Prepared>>, StoreError> {
+    /// What is needed to work on a run, or why it cannot be worked on here; none if it has ended.
+    async fn prepare(
+        &mut self,
+        run: i64,
+        begun: i64,
+    ) -> Result<Option<Result<Arc<Prepared>, OutcomeError>>, StoreError> {
         if let Some(prepared) = self.runs.get(&(run, begun)) {
-            return Ok(Some(Arc::clone(prepared)));
+            return Ok(Some(prepared.clone()));
         }
         let Some(shared) = self.link.shared(run).await? else { return Ok(None) };
         let SharedRun { request, placements, to_undo, .. } = shared;
         let selection = Selection::try_from(&request.targets).unwrap_or_default();
-        match Operation::prepare(request.operation).await {
+        let prepared = match Operation::prepare(request.operation).await {
             Ok(operation) => {
                 let placements = placements.with_selection(selection);
-                let prepared = Arc::new(Prepared { operation, policy: request.policy, placements, to_undo });
-                self.runs.insert((run, begun), Arc::clone(&prepared));
-                Ok(Some(prepared))
+                Ok(Arc::new(Prepared { operation, policy: request.policy, placements, to_undo }))
             }
             Err(error) => {
-                tracing::error!(run, error = error.message, "the operation of a run cannot be made ready");
-                Ok(None)
+                tracing::error!(
+                    run,
+                    error = error.message,
+                    "the operation of a run cannot be made ready: its targets here fail with that"
+                );
+                Err(error)
             }
-        }
+        };
+        self.runs.insert((run, begun), prepared.clone());
+        Ok(Some(prepared))
     }
 }

@@ -4,8 +4,11 @@ use sqlx::Error;
 use uuid::Uuid;
 
 use super::reservations::{NewReservations, release, reserve};
-use super::sql::{Db, values};
+use super::sql::{Db, storable, values};
 use super::{StoreError, Unmade};
+
+/// The most rows of a statement.
+const ROWS: usize = 1000;
 
 /// A change.
 #[derive(Debug, Clone)]
@@ -238,12 +241,20 @@ async fn begin_shared(
     let Share { run: shared, left_ms, domains, batch, events, statistics } = share;
     // Failures of before a resume were counted then.
     db.execute("UPDATE targets SET failed = FALSE WHERE run = $1 AND failed", values![run]).await?;
-    for (n, (target, domain)) in targets.iter().zip(domains).enumerate() {
-        let statement =
-            "UPDATE targets SET domain = $3, batch = $4, failed = FALSE, owner = NULL, epoch = NULL,
-            claim = NULL, due = NULL WHERE run = $1 AND key = $2";
-        let batch = i64::try_from(n / (*batch).max(1)).unwrap_or(i64::MAX);
-        db.execute(statement, values![run, &target.key, domain.as_deref(), batch]).await?;
+    let row = |(n, (target, domain)): (usize, (&TargetRow, &Option<String>))| {
+        serde_json::json!({
+            "key": storable(&target.key),
+            "domain": domain.as_deref().map(storable),
+            "batch": n / (*batch).max(1),
+        })
+    };
+    let rows: Vec<_> = targets.iter().zip(domains).enumerate().map(row).collect();
+    for some in rows.chunks(ROWS) {
+        let statement = "UPDATE targets SET domain = t.domain, batch = t.batch, failed = FALSE, owner = NULL,
+                epoch = NULL, claim = NULL, due = NULL
+            FROM json_to_recordset(CAST($2 AS JSON)) AS t (key TEXT, domain TEXT, batch BIGINT)
+            WHERE targets.run = $1 AND targets.key = t.key";
+        db.execute(statement, values![run, &text(some)?]).await?;
     }
     write_events(db, run, events, None, now).await?;
     let statement =
@@ -252,6 +263,10 @@ async fn begin_shared(
     db.execute(statement, values![run, shared, statistics, left_ms.unwrap_or(-1)]).await?;
     db.execute("SELECT pg_notify('atp', 'run')", values![]).await?;
     Ok(())
+}
+
+fn text(rows: &[serde_json::Value]) -> Result<String, Error> {
+    serde_json::to_string(rows).map_err(|error| Error::Encode(Box::new(error)))
 }
 
 /// Adds a target, or brings the one that is there to this state.

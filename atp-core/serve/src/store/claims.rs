@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::StoreError;
 use super::link::Link;
 use super::read::recorded;
-use super::sql::{Db, DbRow, values};
+use super::sql::{Db, DbRow, storable, values};
 
 /// The most targets that are skipped, or given up, in a transaction.
 const SOME: i64 = 200;
@@ -81,6 +81,8 @@ pub(crate) struct Look<'a> {
     pub(crate) slack_ms: i64,
     /// Whether targets of hosts that no controller knows any more are settled.
     pub(crate) settles_unknown: bool,
+    /// Why the controller cannot do the operation: then this is the outcome of what it would start.
+    pub(crate) refused: Option<&'a OutcomeError>,
 }
 
 impl Link {
@@ -218,9 +220,19 @@ async fn lock(db: &mut Db, run: i64) -> Result<Option<Locked>, Error> {
 
 impl Locked {
     async fn event(&mut self, db: &mut Db, word: &str, event: &RunEvent) -> Result<(), Error> {
-        self.seq += 1;
-        let statement = "INSERT INTO events (run, seq, word, data) VALUES ($1, $2, $3, $4)";
-        db.execute(statement, values![self.run, self.seq, word, &encoded(event)?]).await?;
+        self.events(db, word, &[encoded(event)?]).await
+    }
+
+    /// Adds events, JSON, in this order.
+    async fn events(&mut self, db: &mut Db, word: &str, events: &[String]) -> Result<(), Error> {
+        if events.is_empty() {
+            return Ok(());
+        }
+        let statement = "INSERT INTO events (run, seq, word, data)
+            SELECT $1, $2 + ordinality, $3, value
+            FROM json_array_elements_text(CAST($4 AS JSON)) WITH ORDINALITY";
+        let count = db.execute(statement, values![self.run, self.seq, word, &encoded(&events)?]).await?;
+        self.seq += count;
         Ok(())
     }
 
@@ -307,10 +319,13 @@ async fn look(db: &mut Db, run: i64, look: &Look<'_>) -> Result<Looked, Error> {
             locked.outcome(db, &row.text("key")?, outcome).await?;
         }
         looked.has_more = rows.len() as i64 == SOME;
+    } else if let Some(error) = look.refused {
+        looked.has_more = refuse(db, &mut locked, look, error).await?;
     } else {
         looked.started = start(db, &mut locked, look).await?;
     }
-    let left = "SELECT count(*) FROM targets WHERE run = $1 AND state IN ('waiting', 'started')";
+    let left = "SELECT count(*) FROM (
+        SELECT 1 FROM targets WHERE run = $1 AND state IN ('waiting', 'started') LIMIT 1) AS found";
     let has_ended = db.number(left, values![run]).await? == 0;
     if has_ended {
         locked.statistics.duration_ms = u64::try_from(locked.now - locked.begun).unwrap_or_default();
@@ -362,6 +377,27 @@ async fn settle_unknown(db: &mut Db, locked: &mut Locked, look: &Look<'_>) -> Re
         let error = OutcomeError::new(ErrorKind::UnknownHost, problem);
         let outcome = Outcome::not_started(locked.op.clone(), Status::Skipped);
         let outcome = named(&target, Outcome { error: Some(error), ..outcome });
+        locked.outcome(db, &row.text("key")?, outcome).await?;
+    }
+    Ok(!rows.is_empty())
+}
+
+/// Gives targets that wait on the hosts of the look's controller this error. Returns whether there may be more.
+async fn refuse(
+    db: &mut Db,
+    locked: &mut Locked,
+    look: &Look<'_>,
+    error: &OutcomeError,
+) -> Result<bool, Error> {
+    let statement = "SELECT t.n, t.key, t.host, t.vm, t.uuid, t.from_begin, t.state, t.outcome
+        FROM targets AS t JOIN host_lease AS l ON l.daemon = t.host
+        JOIN json_each_text(CAST($2 AS JSON)) AS m ON m.key = l.daemon AND CAST(m.value AS BIGINT) = l.epoch
+        WHERE t.run = $1 AND t.state = 'waiting' AND l.controller = $3 AND l.expires > (SELECT atp_now())
+        ORDER BY t.n LIMIT $4";
+    let rows = db.rows(statement, values![locked.run, look.startable, look.controller, SOME]).await?;
+    for row in &rows {
+        let outcome = Outcome::not_started(locked.op.clone(), Status::Failed);
+        let outcome = named(&recorded(row)?, Outcome { error: Some(error.clone()), ..outcome });
         locked.outcome(db, &row.text("key")?, outcome).await?;
     }
     Ok(!rows.is_empty())
@@ -421,13 +457,13 @@ async fn start(db: &mut Db, locked: &mut Locked, look: &Look<'_>) -> Result<Vec<
     let parameters = values![run, startable, controller, per_host, free, number, due, parallel];
     let rows = db.rows(statement, parameters).await?;
     let left = locked.deadline.map(|deadline| u64::try_from(deadline - locked.now).unwrap_or_default());
-    let mut started = Vec::new();
+    let (mut started, mut events) = (Vec::new(), Vec::new());
     for row in rows {
         let host: HostId = row.text("host")?.parse().map_err(|error| Error::Decode(Box::new(error)))?;
         let domain = row.some_text("domain")?.map(|text| decoded(&text)).transpose()?;
         let target = Target { host, domain };
         let event = RunEvent::Started { host: target.host.clone(), vm: target.vm().map(str::to_owned) };
-        locked.event(db, "started", &event).await?;
+        events.push(encoded(&event)?);
         started.push(Started {
             run,
             key: row.text("key")?,
@@ -436,18 +472,40 @@ async fn start(db: &mut Db, locked: &mut Locked, look: &Look<'_>) -> Result<Vec<
             run_left: left.map(Duration::from_millis),
         });
     }
+    locked.events(db, "started", &events).await?;
     Ok(started)
 }
 
 async fn finish(db: &mut Db, run: i64, outcomes: &[Finished]) -> Result<(), Error> {
     let Some(mut locked) = lock(db, run).await? else { return Ok(()) };
-    for Finished { key, controller, epoch, number, outcome, .. } in outcomes {
-        let guard = "SELECT count(*) FROM targets WHERE run = $1 AND key = $2 AND state = 'started'
-            AND owner = $3 AND epoch = $4 AND claim = $5";
-        if db.number(guard, values![run, key, controller, *epoch, *number]).await? > 0 {
-            locked.outcome(db, key, outcome.clone()).await?;
-        }
+    let row = |(n, finished): (usize, &Finished)| {
+        let Finished { key, controller, epoch, number, outcome, .. } = finished;
+        Ok::<_, Error>(serde_json::json!({
+            "n": n,
+            "key": storable(key),
+            "controller": controller,
+            "epoch": epoch,
+            "number": number,
+            "outcome": encoded(outcome)?,
+            "failed": is_failure(outcome.status),
+        }))
+    };
+    let rows: Vec<_> = outcomes.iter().enumerate().map(row).collect::<Result<_, _>>()?;
+    let statement =
+        "UPDATE targets SET state = 'finished', outcome = f.outcome, shown = TRUE, failed = f.failed
+        FROM json_to_recordset(CAST($2 AS JSON)) AS f
+            (n BIGINT, key TEXT, controller TEXT, epoch BIGINT, number BIGINT, outcome TEXT, failed BOOLEAN)
+        WHERE targets.run = $1 AND targets.key = f.key AND targets.state = 'started'
+            AND targets.owner = f.controller AND targets.epoch = f.epoch AND targets.claim = f.number
+        RETURNING f.n";
+    let changed = db.rows(statement, values![run, &encoded(&rows)?]).await?;
+    let changed: BTreeSet<_> = changed.iter().map(|row| row.int("n")).collect::<Result<_, _>>()?;
+    let mut events = Vec::new();
+    for (_, Finished { outcome, .. }) in (0..).zip(outcomes).filter(|(n, _)| changed.contains(n)) {
+        locked.statistics.add(outcome);
+        events.push(encoded(&RunEvent::Finished(Box::new(outcome.clone())))?);
     }
+    locked.events(db, "finished", &events).await?;
     locked.save(db).await
 }
 

@@ -170,6 +170,12 @@ pub(super) const DATABASE_STEPS: &[&str] = &[
     );
     CREATE INDEX reservations_by_request ON reservations (by, request);
 ",
+    "
+    -- Each look at a run counts its failures, and what is under way.
+    CREATE INDEX targets_failed ON targets (run) WHERE failed;
+    DROP INDEX targets_by_owner;
+    CREATE INDEX targets_started ON targets (run, owner) WHERE state = 'started';
+",
 ];
 
 /// Whether a database has the tables.

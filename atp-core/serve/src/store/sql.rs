@@ -56,7 +56,7 @@ pub(super) use values;
 
 /// A text as both databases keep it. PostgreSQL refuses NUL, and with it the whole transaction: a daemon that gives a VM such a name
 /// must not keep the runs of others from being recorded.
-fn storable(text: &str) -> Cow<'_, str> {
+pub(super) fn storable(text: &str) -> Cow<'_, str> {
     if text.contains('\0') { text.replace('\0', "\u{fffd}").into() } else { text.into() }
 }
 

@@ -10,7 +10,7 @@ use super::*;
 use crate::store::StoreError;
 
 fn look<'a>(controller: &'a str, number: i64, startable: &'a str) -> Look<'a> {
-    Look { controller, number, startable, slack_ms: 0, settles_unknown: false }
+    Look { controller, number, startable, slack_ms: 0, settles_unknown: false, refused: None }
 }
 
 /// Locks a run for some seconds, as another controller that hangs.
@@ -148,7 +148,7 @@ async fn a_controller_takes_the_places_of_its_hosts_and_leaves_those_of_others()
     assert_eq!(looked.started.len(), 1, "with the one before it has both places");
 }
 
-fn finished(started: &StartedTarget) -> Finished {
+pub(super) fn finished(started: &StartedTarget) -> Finished {
     Finished {
         run: started.run,
         key: started.key.clone(),

@@ -3,6 +3,7 @@
 
 mod bed;
 mod contention;
+mod places;
 mod reservations;
 mod server;
 mod shared;

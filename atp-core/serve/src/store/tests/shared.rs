@@ -221,6 +221,7 @@ async fn rows_change_as_the_rules_say_in_any_order() {
                         startable: &startable,
                         slack_ms: 0,
                         settles_unknown: false,
+                        refused: None,
                     };
                     let looked = link.look(run, &look).await.unwrap();
                     model.look(controller, number, &held, is_due);
@@ -243,8 +244,14 @@ async fn rows_change_as_the_rules_say_in_any_order() {
         unknown += model.targets.values().filter(of_unknown).count();
         if is_done {
             number += 1;
-            let look =
-                Look { controller: "one", number, startable: "{}", slack_ms: 0, settles_unknown: false };
+            let look = Look {
+                controller: "one",
+                number,
+                startable: "{}",
+                slack_ms: 0,
+                settles_unknown: false,
+                refused: None,
+            };
             link.look(run, &look).await.unwrap();
             let row = store.run(run).await.unwrap().unwrap();
             assert_eq!(row.summary.state, RunState::Ended);
