@@ -219,7 +219,7 @@ mod tests {
         let (typed, input) = input();
         typed.send(Ok(vec![b'x'; 1000])).unwrap();
         typed.send(Ok(b"more\x1d".to_vec())).unwrap();
-        let ended = tokio::time::timeout(Duration::from_secs(60), pass(ours, input, Some(0x1d), None)).await;
+        let ended = timeout(Duration::from_secs(60), pass(ours, input, Some(0x1d), None)).await;
         assert!(matches!(ended, Ok(End::Escape)), "{ended:?}");
     }
 
