@@ -32,7 +32,7 @@
 //! What it promises, whatever hangs on the other side:
 //!
 //! - **Work ends by its deadline.** A caller leaves at its deadline, with an error that says at which stage, and a connection
-//!   with [`suspect_after`](CallConfig::suspect_after) overrun calls is replaced (two with the native engine, one with the
+//!   with `calls.suspect_after` overrun calls is replaced (two with the native engine, one with the
 //!   library). Calls of libvirt's C library block, some for ever: they run on threads of our own.
 //! - **No host and no VM holds up another.** The calls under way are limited per VM, per connection and per
 //!   host, below what a daemon can take, so that hung VMs leave room for those that answer.
@@ -99,7 +99,7 @@
 //! - **Lane** ([`Lane`]): the queue of a VM's monitor, of its agent, or of its start, that takes one call at a time.
 //! - **Unproven**: a VM that has not answered a call within the last minute. Few calls to such VMs are in flight at a time.
 //! - **Stuck**: a call, or an attempt to connect, that is past its deadline and has not returned.
-//! - **Suspect**: a connection on which [`suspect_after`](CallConfig::suspect_after) calls have overrun, or a probe. It takes no new leases and closes when it is unused.
+//! - **Suspect**: a connection on which `calls.suspect_after` calls have overrun, or a probe. It takes no new leases and closes when it is unused.
 //! - **Draining**: a connection that is too old, or one too many. It closes when its leases are back.
 //! - **Effect** ([`Effect`]): what work did to its target: `none`, `done`, or `unknown` where it was sent and no answer came.
 //! - **Gap** ([`WatchItem::Gap`]): a time in which the events of a host were not received.

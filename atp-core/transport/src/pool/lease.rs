@@ -82,7 +82,7 @@ impl<C: Connector> PooledConnection<C> {
     /// # Errors
     /// [`TransportError::CallTimeout`](crate::TransportError::CallTimeout) at the deadline at the latest: the
     /// lease's, or `call_timeout` from now. The connection becomes suspect with the call that is the
-    /// [`suspect_after`](crate::CallConfig::suspect_after)th to overrun. A lost link is opened again.
+    /// `calls.suspect_after`th to overrun. A lost link is opened again.
     ///
     /// Cancel safe in that nothing leaks. A call that was handed to `start` goes on, its effect unknown.
     pub async fn call<T, F, Fut>(&self, operation: &'static str, lane: Option<Lane>, start: F) -> Result<T>
