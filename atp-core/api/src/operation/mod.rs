@@ -58,7 +58,7 @@ macro_rules! operations {
                 /// List the VM's snapshots.
                 SnapshotList => snapshot::list, &snapshot::LIST;
                 /// Make a snapshot of the VM.
-                SnapshotCreate(spec: $crate::SnapshotSpec) => snapshot::create, &snapshot::CREATE;
+                SnapshotCreate(spec: $crate::SnapshotSpec) => snapshot::create, snapshot::create::facts(spec);
                 /// Take the VM back to a snapshot.
                 SnapshotRevert(spec: $crate::RevertSpec) => snapshot::revert, &snapshot::REVERT;
                 /// Remove a snapshot of the VM.

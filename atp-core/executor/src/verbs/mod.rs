@@ -47,6 +47,7 @@ use atp_api::{DryRun, OperationSpec, OutcomeError, Status, check_snapshot_name};
 use atp_transport::domain::DomainInfo;
 use atp_transport::{ErrorKind, HostId};
 use futures_util::future::BoxFuture;
+use tokio::time::{Instant, sleep};
 
 pub use self::exec::ExecTemplate;
 pub use self::facts::{Needs, VerbFacts};
@@ -197,6 +198,7 @@ fn stopped(job: &Job) -> Completion {
 /// As [`perform`], whether or not the run is asked to stop.
 async fn follow(operation: &Operation, job: &Job) -> Completion {
     let mut job = job.clone();
+    let mut is_repeated = false;
     loop {
         let completion = perform_here(operation, &job).await;
         let next = match &job.target.domain {
@@ -204,9 +206,15 @@ async fn follow(operation: &Operation, job: &Job) -> Completion {
             None => None,
         };
         match next {
-            Some(Next::There(moved)) => job = *moved,
+            Some(Next::There(moved)) => (job, is_repeated) = (*moved, false),
+            Some(Next::Again)
+                if !is_repeated && Instant::now() + job.policy.poll_initial < job.deadline() =>
+            {
+                sleep(job.policy.poll_initial).await;
+                is_repeated = true;
+            }
             Some(Next::Ended(completion)) => return job.ended(*completion),
-            None => return job.ended(completion),
+            Some(Next::Again) | None => return job.ended(completion),
         }
     }
 }

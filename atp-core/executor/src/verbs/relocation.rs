@@ -143,6 +143,8 @@ pub(super) async fn relocation(job: &Job, domain: &DomainInfo) -> Relocation {
 pub(super) enum Next {
     /// It is done there.
     There(Box<Job>),
+    /// It is done again where the VM is, after a pause; a second refusal is the end.
+    Again,
     /// It is not, and this is how it ended.
     Ended(Box<Completion>),
 }
@@ -168,7 +170,7 @@ pub(super) async fn after(
     match relocation(job, domain).await {
         // It was paused for its migration, which did not succeed.
         Relocation::Here(Some(now)) if kind == VmNotRunning && was_paused_only(operation, &now) => {
-            Some(Next::There(Box::new(job.clone())))
+            Some(Next::Again)
         }
         Relocation::Here(_) => None,
         Relocation::To(host) => Some(match barred(operation, job, domain, &host).await {
@@ -182,9 +184,12 @@ pub(super) async fn after(
     }
 }
 
-/// Whether the VM was refused for its state and can be worked on now.
+/// Whether the VM was refused for its state and can be worked on now. One that shuts down may still answer, and does not run
+/// again.
 fn was_paused_only(operation: &Operation, now: &DomainInfo) -> bool {
-    !matches!(operation, Operation::Lifecycle(_)) && operation.facts().needs.allow(now.state)
+    !matches!(operation, Operation::Lifecycle(_))
+        && now.state != DomainState::ShuttingDown
+        && operation.facts().needs.allow(now.state)
 }
 
 /// Why work that was not begun is not done on the host to which its VM has moved.

@@ -7,8 +7,15 @@ use atp_transport::{Effect, ErrorKind, Hint, LibvirtConnection};
 
 use super::{NO_EXTERNAL, find, impossible, refused};
 use crate::verbs::completion::Completion;
-use crate::verbs::facts::Needs;
+use crate::verbs::facts::{Needs, VerbFacts};
 use crate::verbs::job::Job;
+
+pub(in crate::verbs) fn facts(spec: &SnapshotSpec) -> &'static VerbFacts {
+    const CREATE: VerbFacts = VerbFacts::change("snapshot-create");
+    // Its agent freezes the file systems.
+    const QUIESCED: VerbFacts = VerbFacts { needs: Needs::Running, ..CREATE };
+    if spec.quiesce { &QUIESCED } else { &CREATE }
+}
 
 pub(in crate::verbs) async fn perform(job: &Job, domain: &DomainInfo, spec: &SnapshotSpec) -> Completion {
     let created = job.manager.execute_on_host_with(job.host(), job.options(), |connection| async move {
@@ -24,8 +31,9 @@ async fn create_on(
     spec: &SnapshotSpec,
 ) -> Result<Completion, ProtocolError> {
     let now = connection.domain_info(domain.uuid).await?;
-    if spec.quiesce && !Needs::Running.allow(now.state) {
-        return Ok(job.refused(Needs::Running, &now, Effect::None));
+    let needs = facts(spec).needs;
+    if !needs.allow(now.state) {
+        return Ok(job.refused(needs, &now, Effect::None));
     }
     if find(connection, domain, &spec.name).await?.is_some() {
         let message =

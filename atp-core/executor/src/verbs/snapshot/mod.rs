@@ -20,8 +20,6 @@ use super::job::Job;
 
 pub(super) static LIST: VerbFacts = VerbFacts::look("snapshot-list");
 
-pub(super) static CREATE: VerbFacts = VerbFacts::change("snapshot-create");
-
 /// What was written since the snapshot is lost.
 pub(super) static REVERT: VerbFacts = VerbFacts { disruptive: true, ..VerbFacts::change("snapshot-revert") };
 

@@ -1,0 +1,89 @@
+//! Work that is refused, or cannot go on: its outcome comes at once or by its deadline, and costs few calls.
+#![cfg(feature = "native")]
+#![expect(clippy::unwrap_used, reason = "a test may")]
+
+use std::borrow::Cow;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use atp_executor::{
+    Executor, Operation, Outcome, Policy, RawCommand, RunControl, Selection, SnapshotSpec,
+};
+use atp_fleet::{Fleet, FleetOptions, VmFault};
+use atp_transport::{CallDecision, CallInfo, Interceptor, TransportManager};
+
+#[path = "common/simulated.rs"]
+mod simulated;
+
+use simulated::simulated;
+
+const AGENT: &str = "virDomainQemuAgentCommand";
+
+/// Counts calls, and does this before each.
+struct Calls<F>(Arc<AtomicUsize>, F);
+
+impl<F: Fn(&str) + Send + Sync + 'static> Interceptor for Calls<F> {
+    fn name(&self) -> Cow<'_, str> {
+        "calls".into()
+    }
+
+    fn before(&self, call: &CallInfo<'_>) -> CallDecision {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        (self.1)(call.operation);
+        CallDecision::Proceed
+    }
+}
+
+/// One host with one VM. Calls take time, so that a loop of them comes to its deadline.
+async fn bed() -> (Arc<Fleet>, TransportManager) {
+    simulated(FleetOptions { rtt: Duration::from_millis(1), ..FleetOptions::default() }).await
+}
+
+async fn run(manager: &TransportManager, operation: Operation, policy: Policy) -> Outcome {
+    let executor = Executor::new(manager.clone());
+    let plan = executor.plan(&Selection::all(), operation, policy).await.unwrap();
+    executor.run(plan, &RunControl::default()).outcomes().await.remove(0)
+}
+
+/// `status effect kind` of a failure.
+fn outline(outcome: &Outcome) -> String {
+    let kind = outcome.error.as_ref().map(|error| error.kind);
+    format!("{} {} {}", outcome.status, outcome.effect, kind.unwrap())
+}
+
+/// As little time as shows that it was not used up.
+fn short() -> Policy {
+    Policy { timeout: Duration::from_secs(3), ..Policy::default() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_vm_that_cannot_be_quiesced_is_refused_at_once() {
+    let (fleet, manager) = bed().await;
+    fleet.host(1).unwrap().vm(1).unwrap().set_fault(VmFault::ShutOff);
+    let calls = Arc::default();
+    manager.add_interceptor(Calls(Arc::clone(&calls), |_: &str| ()));
+    let spec = SnapshotSpec { disk_only: true, quiesce: true, ..SnapshotSpec::new("nightly") };
+    let outcome = run(&manager, Operation::SnapshotCreate(spec), short()).await;
+    assert_eq!(outline(&outcome), "failed none vm-not-running");
+    assert!(calls.load(Ordering::Relaxed) < 20, "{calls:?} calls");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_that_is_repeated_is_the_outcome() {
+    let (fleet, manager) = bed().await;
+    let asked = Arc::new(Mutex::new(0));
+    let counted = Arc::clone(&asked);
+    // It runs whenever it is looked at, and not when its agent is asked.
+    let flicker = move |operation: &str| {
+        let fault = (operation == AGENT).then_some(VmFault::ShutOff);
+        fleet.host(1).unwrap().vm(1).unwrap().set_fault(fault);
+        *counted.lock().unwrap() += usize::from(operation == AGENT);
+    };
+    manager.add_interceptor(Calls(Arc::default(), flicker));
+    let ping = RawCommand::from_words(vec!["guest-ping".to_owned()]).unwrap();
+    let outcome = run(&manager, Operation::Qga(ping), short()).await;
+    assert_eq!(outline(&outcome), "failed none vm-not-running");
+    let asked = *asked.lock().unwrap();
+    assert!((1..=2).contains(&asked), "{asked} commands");
+}
