@@ -43,6 +43,9 @@ type SeenVms = Mutex<HashMap<(HostId, String), Uuid>>;
 /// The most of them that are kept: then it begins anew.
 const MAX_SEEN: usize = 10_000;
 
+/// The shortest pause between two looks at a VM.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
+
 impl Executor {
     /// An executor over these hosts.
     pub fn new(manager: TransportManager) -> Self {
@@ -67,7 +70,8 @@ impl Executor {
     /// asked anything. Of [`Policy::deadline`], listing takes no more than a half.
     ///
     /// # Errors
-    /// When there are no hosts, or a selector names a host or group that does not exist.
+    /// When there are no hosts, a selector names a host or group that does not exist, or the policy leaves no pause between two
+    /// looks.
     ///
     /// Cancel safe: dropping the future gives up the listings.
     pub async fn plan(
@@ -92,6 +96,7 @@ impl Executor {
         control: &RunControl,
     ) -> Result<Plan, PlanError> {
         let began = Instant::now();
+        check_pauses(&policy)?;
         let hosts = self.manager.hosts();
         resolve::check_names(selection, &hosts)?;
         // Registered ids are valid.
@@ -275,6 +280,12 @@ impl Executor {
         } = plan;
         let to_undo = Arc::new(to_undo);
         let placements = Arc::new(placements.for_targets(&targets));
+        // The policy may be another than that of the planning.
+        let policy = Policy {
+            poll_initial: policy.poll_initial.max(SHORTEST_PAUSE),
+            poll_max: policy.poll_max.max(SHORTEST_PAUSE),
+            ..policy
+        };
         let deadline = policy.deadline.map(|whole| whole.saturating_sub(planned_in));
         let run_policy = match &operation {
             // Its steps have the time and the retries of a target each.
@@ -316,6 +327,16 @@ impl Executor {
             }
         })
     }
+}
+
+/// Refuses a policy with which hosts would be asked without a pause.
+fn check_pauses(policy: &Policy) -> Result<(), PlanError> {
+    for (field, pause) in [("poll_initial", policy.poll_initial), ("poll_max", policy.poll_max)] {
+        if pause.is_zero() {
+            return Err(PlanError::NoPause { field });
+        }
+    }
+    Ok(())
 }
 
 /// The time for listing a host, at most half of the time for the whole run: a host that hangs does not use up the time

@@ -382,6 +382,12 @@ pub enum PlanError {
     /// There is no host at all.
     #[error("there are no hosts to use")]
     NoHosts,
+    /// The policy asks for no pause between two looks, so that hosts would be asked without end.
+    #[error("{field} of the policy is zero, and leaves no pause between two looks at a VM")]
+    NoPause {
+        /// The field: `poll_initial` or `poll_max`.
+        field: &'static str,
+    },
     /// A selector names a host that is not registered.
     #[error("selector {selector:?} names the host {host:?}, which is not in the inventory (hosts: {known})")]
     UnknownHost {
@@ -409,6 +415,7 @@ impl PlanError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             PlanError::NoHosts => ErrorKind::NoHosts,
+            PlanError::NoPause { .. } => ErrorKind::InvalidRequest,
             PlanError::UnknownHost { .. } => ErrorKind::UnknownHost,
             PlanError::UnknownGroup { .. } => ErrorKind::UnknownGroup,
         }
@@ -418,6 +425,7 @@ impl PlanError {
     pub fn hint(&self) -> Hint {
         match self {
             PlanError::NoHosts => Hint::ADD_HOST,
+            PlanError::NoPause { .. } => self.kind().hint(),
             PlanError::UnknownHost { .. } => Hint::CHECK_HOST_NAME,
             PlanError::UnknownGroup { .. } => Hint::CHECK_GROUP_OF_HOSTS,
         }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use atp_executor::{
-    Executor, Operation, Outcome, Policy, RawCommand, RunControl, Selection, SnapshotSpec,
+    Executor, Operation, Outcome, Policy, RawCommand, RunControl, Selection, SnapshotSpec, Status,
 };
 use atp_fleet::{Fleet, FleetOptions, VmFault};
 use atp_transport::{CallDecision, CallInfo, Interceptor, TransportManager};
@@ -86,4 +86,34 @@ async fn a_refusal_that_is_repeated_is_the_outcome() {
     assert_eq!(outline(&outcome), "failed none vm-not-running");
     let asked = *asked.lock().unwrap();
     assert!((1..=2).contains(&asked), "{asked} commands");
+}
+
+#[tokio::test]
+async fn pauses_of_nothing_are_refused_by_name() {
+    let (_fleet, manager) = bed().await;
+    let executor = Executor::new(manager);
+    let none = Duration::ZERO;
+    for (field, policy) in [
+        ("poll_initial", Policy { poll_initial: none, ..Policy::default() }),
+        ("poll_max", Policy { poll_max: none, ..Policy::default() }),
+    ] {
+        let error = executor.plan(&Selection::all(), Operation::VmList, policy).await.unwrap_err();
+        assert_eq!(error.kind(), "invalid-request");
+        assert!(error.to_string().contains(field), "{error}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_pauses_between_looks_whatever_its_policy_says() {
+    let (_fleet, manager) = bed().await;
+    let calls = Arc::default();
+    manager.add_interceptor(Calls(Arc::clone(&calls), |_: &str| ()));
+    let executor = Executor::new(manager);
+    let wait = Operation::Wait(atp_executor::Condition::State(atp_transport::domain::DomainState::Paused));
+    let mut plan = executor.plan(&Selection::all(), wait, short()).await.unwrap();
+    (plan.policy.poll_initial, plan.policy.poll_max) = (Duration::ZERO, Duration::ZERO);
+    let outcome = executor.run(plan, &RunControl::default()).outcomes().await.remove(0);
+    assert_eq!(outcome.status, Status::Timeout);
+    // A round trip, and a pause of a millisecond.
+    assert!(calls.load(Ordering::Relaxed) < 1_700, "{calls:?} calls");
 }

@@ -155,6 +155,9 @@ impl From<TransportError> for Refusal {
 
 impl From<PlanError> for Refusal {
     fn from(error: PlanError) -> Self {
+        if let PlanError::NoPause { field } = error {
+            return Refusal::field(&format!("policy.{field}"), "leaves no pause between two looks at a VM");
+        }
         Refusal::new(error.kind(), error.to_string()).with_hint(error.hint())
     }
 }
