@@ -3,15 +3,17 @@
 #![expect(clippy::unwrap_used, reason = "a test may")]
 
 use std::borrow::Cow;
+use std::fs::File;
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use atp_executor::{
-    Executor, Operation, Outcome, Policy, RawCommand, RunControl, Selection, SnapshotSpec, Status,
+    Data, Executor, Operation, Outcome, Policy, RawCommand, RunControl, Selection, SnapshotSpec, Status,
 };
 use atp_fleet::{Fleet, FleetOptions, VmFault};
-use atp_transport::{CallDecision, CallInfo, Interceptor, TransportManager};
+use atp_transport::{CallDecision, CallInfo, Effect, Interceptor, TransportManager};
 
 #[path = "common/simulated.rs"]
 mod simulated;
@@ -116,4 +118,25 @@ async fn a_run_pauses_between_looks_whatever_its_policy_says() {
     assert_eq!(outcome.status, Status::Timeout);
     // A round trip, and a pause of a millisecond.
     assert!(calls.load(Ordering::Relaxed) < 1_700, "{calls:?} calls");
+}
+
+#[tokio::test]
+async fn a_step_whose_file_cannot_be_read_ends_by_its_own_deadline() {
+    let (_fleet, manager) = bed().await;
+    let folder = tempfile::tempdir().unwrap();
+    // What opens it waits until it is opened for writing too.
+    let hanging = folder.path().join("screen.png");
+    assert!(Command::new("mkfifo").arg(&hanging).status().unwrap().success());
+    let text = format!(
+        "name: n\ntargets: '*'\nsteps:\n  - {{assert: {{screen: {{image: '{}'}}}}, timeout: 1s}}\nteardown:\n  - vm: suspend\n",
+        hanging.display()
+    );
+    let scenario = Operation::Scenario(Arc::new(text.parse().unwrap()));
+    let outcome = run(&manager, scenario, Policy::default()).await;
+    drop(File::options().read(true).write(true).open(&hanging).unwrap());
+    let Some(Data::Scenario(report)) = &outcome.data else { panic!("{outcome:?}") };
+    let [step, undone] = [&report.steps[0], &report.teardown[0]];
+    assert_eq!((step.status, step.effect), (Status::Timeout, Effect::None));
+    assert!(step.error.as_ref().unwrap().message.contains("files"), "{step:?}");
+    assert_eq!(undone.status, Status::Ok, "the teardown is carried out: {undone:?}");
 }

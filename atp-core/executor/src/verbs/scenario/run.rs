@@ -15,7 +15,7 @@ use atp_transport::{Effect, ErrorKind, HostId};
 use regex::Regex;
 use serde_json::Value;
 use tokio::task::spawn_blocking;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -265,10 +265,14 @@ impl<'a> StepRunner<'a> {
         let time = step.timeout.unwrap_or(self.job.policy.timeout);
         let deadline = self.job.deadline().min(Instant::now() + time);
         let (completion, attempts) = match &step.action {
-            Action::Do(operation) => match operation.fill(&self.values, &self.own, self.places).await {
-                Ok(operation) => self.operate(operation, deadline).await,
-                Err(message) => (unfit(message), 0),
-            },
+            Action::Do(operation) => {
+                let filled = operation.fill(&self.values, &self.own, self.places);
+                match timeout_at(deadline, filled).await {
+                    Ok(Ok(operation)) => self.operate(operation, deadline).await,
+                    Ok(Err(message)) => (unfit(message), 0),
+                    Err(_) => (files_late(), 0),
+                }
+            }
             Action::Assert(assertion) => (self.check(assertion, deadline).await, 1),
             Action::AwaitConsole(line) => (self.await_console(line, deadline).await, 1),
         };
@@ -450,7 +454,8 @@ impl<'a> StepRunner<'a> {
         let screen = taken.await.map_err(|error: ProtocolError| Box::new(job.failure(&error)))?.png;
         let expected = expected.clone();
         // Millions of pixels take a while.
-        let compared = spawn_blocking(move || expected.differences(&read_image(&path)?, &screen)).await;
+        let compared = spawn_blocking(move || expected.differences(&read_image(&path)?, &screen));
+        let compared = timeout_at(deadline, compared).await.map_err(|_| Box::new(files_late()))?;
         compared.unwrap_or_else(|error| Err(error.to_string())).map_err(unfit)
     }
 
@@ -500,6 +505,14 @@ fn skipped(step: &Step) -> StepReport {
 /// The completion of a step that cannot be carried out, as something in it has no value or a wrong one.
 fn unfit(message: String) -> Completion {
     Completion::failed(Status::Failed, Effect::None, OutcomeError::new(ErrorKind::StepUnfit, message))
+}
+
+/// The completion of a step whose time was over before its files on this machine were read. What reads them ends by itself.
+fn files_late() -> Completion {
+    let message = "the deadline passed before the files of the step were read on this machine";
+    let error = OutcomeError::new(ErrorKind::DeadlinePassed, message)
+        .with_hint("check that the disk answers on which they are, or allow more time");
+    Completion::failed(Status::Timeout, Effect::None, error)
 }
 
 /// Counts a process that exited with another code than 0 as success: the next step judges it.
