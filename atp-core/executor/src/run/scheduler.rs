@@ -22,6 +22,9 @@ use crate::journal::{JournalError, Recorder};
 use crate::target::Target;
 use crate::verbs::completion::Completion;
 
+/// How long a record is waited for. A disk that takes longer hangs; a database that is away is given up much earlier.
+const RECORDED_WITHIN: Duration = Duration::from_secs(60);
+
 /// Runs until the outcome of every target, and the numbers of the run, are sent.
 pub(super) async fn run(spec: RunSpec, stop: Stop, events: mpsc::Sender<RunEvent>, work: Work) {
     let RunSpec { op, targets, settled, done_before, policy, journal } = spec;
@@ -196,6 +199,7 @@ impl RunContext {
             tokio::select! {
                 () = self.stop.abort().cancelled() => {}
                 () = self.stop.out_of_time() => {}
+                () = sleep(RECORDED_WITHIN) => {}
             }
             sleep(self.policy.grace).await;
         };
@@ -253,6 +257,7 @@ impl RunContext {
                 noted = journal.started(&target) => noted,
                 // Whether it was recorded is not known. A resume counts it as started.
                 () = given_up => return self.skipped(target, &self.stop.reason().unwrap_or(StopReason::Aborted)),
+                () = sleep(RECORDED_WITHIN) => Err(JournalError::hangs()),
             };
             if let Err(error) = noted {
                 let reason = journal_failed(&error);

@@ -148,6 +148,28 @@ fn a_journal_that_hangs_does_not_outlast_the_time_for_the_run_or_a_request_to_st
 }
 
 #[test]
+fn a_journal_that_hangs_ends_a_run_that_nobody_ends() {
+    for takes_starts in [true, false] {
+        virtual_time(async {
+            let policy = policy();
+            let done = if takes_starts { policy.parallel } else { 0 };
+            let journal: Arc<dyn Recorder> = Arc::new(HangingDisk { takes_starts });
+            let spec = RunSpec { journal: Some(journal), ..spec(targets(9), policy) };
+            let control = RunControl::default();
+            let run = run_targets(spec, &control, |_, _| async { Completion::ok(Effect::Done, None) });
+            let outcomes = timeout(Duration::from_secs(600), run.outcomes()).await.expect("it ends");
+            let (ok, skipped) = outcomes.split_at(done);
+            assert!(ok.iter().all(|outcome| outcome.status == Status::Ok), "{ok:?}");
+            assert_eq!(skipped.len(), 9 - done);
+            for outcome in skipped {
+                assert_eq!(outcome.status, Status::Skipped);
+                assert_eq!(outcome.error.as_ref().unwrap().kind, "journal-failed");
+            }
+        });
+    }
+}
+
+#[test]
 fn a_time_limit_beyond_the_clocks_range_is_valid() {
     virtual_time(async {
         let endless = Policy { timeout: Duration::MAX, deadline: Some(Duration::MAX), ..policy() };
