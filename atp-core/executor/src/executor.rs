@@ -122,10 +122,10 @@ impl Executor {
             // Nothing is going to be done to a VM that two hosts show when the run is stopped.
             let daemons = tokio::select! {
                 biased;
-                () = control.stop.cancelled() => Daemons::default(),
+                () = control.asked() => Daemons::default(),
                 daemons = self.same_daemons(&targets, began, &policy) => daemons,
             };
-            let (targets, mut notices) = match control.stop.is_cancelled() {
+            let (targets, mut notices) = match control.is_asked() {
                 true => (targets, Vec::new()),
                 false => same_daemon::merge(targets, &daemons),
             };
@@ -197,7 +197,7 @@ impl Executor {
         // The transport ends by the deadline and reports its stage. The grace period is for the case that it does not.
         let listed = tokio::select! {
             listed = time::timeout_at(deadline + policy.grace, listing) => listed.map_err(|_| given_up(&id, budget + policy.grace)),
-            () = control.stop.cancelled() => Err(not_listed(&id)),
+            () = control.asked() => Err(not_listed(&id)),
         };
         let listed = match listed {
             Ok(result) => result.map_err(|error| OutcomeError::from(&error)),

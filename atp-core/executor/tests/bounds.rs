@@ -12,8 +12,9 @@ use std::time::Duration;
 use atp_executor::{
     Data, Executor, Operation, Outcome, Policy, RawCommand, RunControl, Selection, SnapshotSpec, Status,
 };
-use atp_fleet::{Fleet, FleetOptions, VmFault};
+use atp_fleet::{Fleet, FleetOptions, HostFault, VmFault};
 use atp_transport::{CallDecision, CallInfo, Effect, Interceptor, TransportManager};
+use tokio::time::{Instant, sleep};
 
 #[path = "common/simulated.rs"]
 mod simulated;
@@ -139,4 +140,22 @@ async fn a_step_whose_file_cannot_be_read_ends_by_its_own_deadline() {
     assert_eq!((step.status, step.effect), (Status::Timeout, Effect::None));
     assert!(step.error.as_ref().unwrap().message.contains("files"), "{step:?}");
     assert_eq!(undone.status, Status::Ok, "the teardown is carried out: {undone:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_planning_that_is_aborted_does_not_wait_for_hosts_that_are_silent() {
+    let (fleet, manager) = bed().await;
+    fleet.host(1).unwrap().set_fault(HostFault::Dead);
+    let control = RunControl::default();
+    let began = Instant::now();
+    let abort = control.abort.clone();
+    tokio::spawn(async move {
+        sleep(Duration::from_secs(1)).await;
+        abort.cancel();
+    });
+    let (executor, all) = (Executor::new(manager), Selection::all());
+    let planning = executor.plan_until_stopped(&all, Operation::VmList, Policy::default(), &control);
+    let plan = planning.await.unwrap();
+    assert_eq!(outline(&plan.settled[0]).rsplit(' ').next(), Some("stopped"));
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
 }

@@ -47,6 +47,21 @@ pub struct RunControl {
     pub abort: CancellationToken,
 }
 
+impl RunControl {
+    /// Whether it is asked to stop, or to give up.
+    pub(crate) fn is_asked(&self) -> bool {
+        self.stop.is_cancelled() || self.abort.is_cancelled()
+    }
+
+    /// Returns when it is asked to stop, or to give up.
+    pub(crate) async fn asked(&self) {
+        tokio::select! {
+            () = self.stop.cancelled() => {}
+            () = self.abort.cancelled() => {}
+        }
+    }
+}
+
 /// What to run, and how.
 #[derive(Debug, Clone)]
 pub struct RunSpec {
