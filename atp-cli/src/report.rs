@@ -1,14 +1,13 @@
 //! Reports outcomes to stdout, a JUnit file, progress, the log and the exit code, during a run and at its end.
 
-use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
-use atp_executor::{Data, Outcome, Reservation, RunEvent, RunStart, RunStatistics, Status, StopReason};
+use atp_api::serve::ReservedVms;
+use atp_executor::{Data, Outcome, RunEvent, RunStart, RunStatistics, Status, StopReason};
 use atp_transport::{ErrorKind, HostId};
 use tokio::time::Instant;
-use uuid::Uuid;
 
 use crate::context::Context;
 use crate::exit::Ending;
@@ -38,7 +37,7 @@ pub(crate) struct Report<'a> {
     /// The number of targets that an earlier run of the same journal has done.
     done_before: usize,
     /// The reservations, by VM, if rows of listings are to have them.
-    pub(crate) reserved: HashMap<Uuid, Reservation>,
+    pub(crate) reserved: ReservedVms,
     /// What decides the exit code.
     pub(crate) ending: Ending,
 }
@@ -75,7 +74,7 @@ impl<'a> Report<'a> {
             progress: Progress::new(context),
             statistics: RunStatistics::default(),
             done_before,
-            reserved: HashMap::new(),
+            reserved: ReservedVms::default(),
             ending: Ending::default(),
         })
     }
@@ -197,8 +196,8 @@ impl<'a> Report<'a> {
         if !self.context.dry_run && outcome.data.is_none() {
             outcome.data.clone_from(&self.empty);
         }
-        if let (Some(Data::Domain(domain)), false) = (&mut outcome.data, self.reserved.is_empty())
-            && let Some(reservation) = self.reserved.get(&domain.uuid)
+        if let (Some(Data::Domain(domain)), Some(host)) = (&mut outcome.data, &outcome.host)
+            && let Some(reservation) = self.reserved.of(host, domain.uuid)
         {
             domain.reserved_by = Some(reservation.owner.clone());
             domain.reserved_until_ms = Some(reservation.until_ms);

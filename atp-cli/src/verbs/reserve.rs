@@ -10,7 +10,7 @@ use atp_api::serve::{ReleaseRequest, ReserveAnswer, ReserveRequest};
 use atp_client::Client;
 use atp_executor::{
     Candidate, Executor, Operation, Outcome, Reservation, ReservationError, Reservations, Reserved,
-    Selection, Selector,
+    Selection, Selector, has_copies,
 };
 use atp_settings::parse_duration;
 use atp_transport::HostInfo;
@@ -220,15 +220,17 @@ async fn candidates(
     let policy = context.settings.policy.clone();
     let planning = executor.plan_until_stopped(selection, Operation::VmList, policy, interrupts.control());
     let plan = planning.await.map_err(Problem::from)?;
+    let candidates = plan.targets.iter().filter_map(|target| {
+        let (vm, uuid) = (target.vm()?.to_owned(), target.uuid()?);
+        let is_copy = has_copies(&manager, &target.host);
+        Some(Candidate { host: target.host.clone(), vm, uuid, is_copy })
+    });
+    let candidates = candidates.collect();
     inventory::close(&manager, CLOSE_TIMEOUT).await;
     if let Some(signal) = interrupts.received() {
         return Err(Failure::Interrupted(signal));
     }
-    let candidates = plan.targets.iter().filter_map(|target| {
-        let (vm, uuid) = (target.vm()?.to_owned(), target.uuid()?);
-        Some(Candidate { host: target.host.clone(), vm, uuid })
-    });
-    Ok((candidates.collect(), plan.settled))
+    Ok((candidates, plan.settled))
 }
 
 /// What is asked for free VMs.

@@ -113,6 +113,7 @@ pub use selection::Selection;
 pub use selector::{HostSelector, Selector, SelectorError, escape};
 pub use target::Target;
 pub use verbs::completion::Completion;
+pub use verbs::relocation::has_copies;
 pub use verbs::{
     Action, Assertion, Evidence, ExecTemplate, FileAssertion, FilePlaces, Matcher, Needs, Operation, Place,
     PreparedPush, Retry, Scenario, ScenarioError, ScreenAssertion, Step, StepOperation, Template, VerbFacts,

@@ -17,7 +17,6 @@
 #[cfg(test)]
 mod stopped;
 
-use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -25,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use atp_api::serve::Reservation;
+use atp_api::serve::{Reservation, ReservedVms};
 use atp_protocol::files::write_in_place;
 use atp_transport::HostId;
 use serde::{Deserialize, Serialize};
@@ -49,6 +48,8 @@ pub struct Candidate {
     pub vm: String,
     /// Its identity.
     pub uuid: Uuid,
+    /// Whether VMs of other hosts with its UUID are other VMs: see [`SharedUuids`](atp_transport::SharedUuids).
+    pub is_copy: bool,
 }
 
 /// A file of reservations.
@@ -176,26 +177,24 @@ impl Reservations {
     ) -> Result<Reserved, ReservationError> {
         let locked = self.lock(deadline)?;
         let mut all = locked.file.list()?;
+        let until_ms = now_ms().saturating_add(millis(time));
+        let candidates = candidates.iter().map(|candidate| Reservation {
+            host: candidate.host.clone(),
+            vm: candidate.vm.clone(),
+            uuid: candidate.uuid,
+            is_copy: candidate.is_copy,
+            owner: owner.to_owned(),
+            until_ms,
+        });
         // A VM that two hosts list, as while it moves, is one VM.
-        let mut taken: HashSet<Uuid> = all.iter().map(|reservation| reservation.uuid).collect();
-        let free: Vec<&Candidate> =
-            candidates.iter().filter(|candidate| taken.insert(candidate.uuid)).collect();
-        if free.len() < count {
-            return Ok(Reserved::TooFew { free: free.len() });
+        let mut taken: ReservedVms = all.iter().cloned().collect();
+        let mut granted: Vec<Reservation> = candidates.filter(|one| taken.insert(one.clone())).collect();
+        if granted.len() < count {
+            return Ok(Reserved::TooFew { free: granted.len() });
         }
+        granted.truncate(count);
         #[cfg(test)]
         stopped::between_check_and_set();
-        let until_ms = now_ms().saturating_add(millis(time));
-        let granted: Vec<Reservation> = free[..count]
-            .iter()
-            .map(|free| Reservation {
-                host: free.host.clone(),
-                vm: free.vm.clone(),
-                uuid: free.uuid,
-                owner: owner.to_owned(),
-                until_ms,
-            })
-            .collect();
         all.extend(granted.iter().cloned());
         locked.file.write(all)?;
         if now_ms() >= until_ms {
@@ -341,6 +340,8 @@ fn millis(duration: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     fn candidates(count: u128) -> Vec<Candidate> {
@@ -348,6 +349,7 @@ mod tests {
             host: "h1".parse().unwrap(),
             vm: format!("vm{n}"),
             uuid: Uuid::from_u128(n),
+            is_copy: false,
         };
         (1..=count).map(one).collect()
     }
@@ -420,6 +422,27 @@ mod tests {
         let twice = [candidates(1), candidates(1)].concat();
         assert_eq!(file.reserve(&twice, 2, "a", HOUR, soon()).unwrap(), Reserved::TooFew { free: 1 });
         assert_eq!(granted(file.reserve(&twice, 1, "a", HOUR, soon()).unwrap()).len(), 1);
+    }
+
+    #[test]
+    fn copies_that_share_a_uuid_are_reserved_each_by_itself() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = Reservations::at(folder.path().join("r"));
+        let on = |host: &str, is_copy| Candidate {
+            host: host.parse().unwrap(),
+            is_copy,
+            ..candidates(1).remove(0)
+        };
+        let reserve = |candidate| match file.reserve(&[candidate], 1, "a", HOUR, soon()).unwrap() {
+            Reserved::Granted(granted) => granted.len(),
+            Reserved::TooFew { free } => free,
+        };
+        assert_eq!([reserve(on("h1", true)), reserve(on("h1", true)), reserve(on("h2", true))], [1, 0, 1]);
+        // Where the hosts' meanings differ, or another job has another one for the same host.
+        assert_eq!([reserve(on("h1", false)), reserve(on("h3", false)), reserve(on("h4", false))], [0, 1, 0]);
+        assert_eq!([reserve(on("h3", true)), reserve(on("h4", true))], [0, 1]);
+        let released = file.release("a", |one| one.host.as_str() == "h2", soon()).unwrap();
+        assert_eq!((released.len(), reserve(on("h1", true)), reserve(on("h2", true))), (1, 0, 1));
     }
 
     #[test]

@@ -74,7 +74,8 @@ fn under_lock<T: Send>(
 fn candidate((host, vm, uuid): (String, String, String)) -> Result<Candidate, OutcomeError> {
     let host = host.parse().map_err(|_| error::invalid(format!("{host} is no host")))?;
     let uuid = Uuid::parse_str(&uuid).map_err(|error| error::invalid(error.to_string()))?;
-    Ok(Candidate { host, vm, uuid })
+    // Of VMs that share a UUID, one at a time is given.
+    Ok(Candidate { host, vm, uuid, is_copy: false })
 }
 
 fn of_reservations(error: &ReservationError) -> OutcomeError {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use atp_api::serve::{ReleaseRequest, Reservation, ReserveAnswer, ReserveRequest, Role};
 use atp_api::{ErrorKind, canonical_json};
-use atp_executor::{Selection, Selector};
+use atp_executor::{Selection, Selector, has_copies};
 use atp_protocol::files::Digest;
 use atp_transport::HostInfo;
 use axum::extract::State;
@@ -96,10 +96,12 @@ async fn reserve(
     let until_ms = end(now, request.time);
     let candidate = |chosen: &Chosen| {
         let id = chosen.id().clone();
+        let is_copy = has_copies(service.manager(), &id);
         let new = |domain: &atp_transport::domain::DomainInfo| Reservation {
             host: id.clone(),
             vm: domain.name.clone(),
             uuid: domain.uuid,
+            is_copy,
             owner: request.owner.clone(),
             until_ms,
         };
@@ -162,7 +164,7 @@ async fn release(
     if !released.is_empty() {
         let details = json!({"owner": request.owner, "count": released.len()});
         service.audit().record(&caller, "release", details).await?;
-        let vms = released.iter().map(|one| one.uuid.to_string()).collect();
+        let vms = released.iter().map(|one| (one.uuid, one.host.clone())).collect();
         store.change(Change::Release { vms, owner: request.owner, by }).await?;
     }
     Ok(answer(&released))

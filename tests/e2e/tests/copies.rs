@@ -317,7 +317,7 @@ fn copy(on: &Copies) {
     }
 }
 
-/// A reservation is of the UUID, so that of one copy is of both.
+/// With the word for copies a reservation is of one; without it, of the UUID.
 fn reserve(on: &Copies) {
     let file = on.folder("reservations");
     let place = ["--owner", "job", "--file", text(&file)];
@@ -325,8 +325,12 @@ fn reserve(on: &Copies) {
         let vm = format!("{host}/{VM}");
         let reserve = [&["reserve", &vm, "--for", "1h"][..], &place].concat();
         on.atp(&reserve).output("name").run().exits_with(0);
-        let other = [&["reserve", VM, "--for", "1h"][..], &place].concat();
-        assert!(on.atp(&other).run().exits_with(1).stderr.contains("too few VMs are free: 0 of the 2"));
+        let both = [&["reserve", VM, "--count", "2", "--for", "1h"][..], &place].concat();
+        let free = if on.meaning == "copies" { 1 } else { 0 };
+        let refused = format!("too few VMs are free: {free} of the 2");
+        assert!(on.atp(&both).run().exits_with(1).stderr.contains(&refused));
+        let listed = on.atp(&["vm", "list", VM]).env("ATP_RESERVATIONS_FILE", text(&file)).run().stdout();
+        assert_eq!(listed.matches(" job ").count(), 2 - free, "{listed}");
         let release = [&["release", &vm][..], &place].concat();
         assert_eq!(on.atp(&release).output("name").run().exits_with(0).stdout(), format!("{vm}\n"));
     }

@@ -12,7 +12,7 @@ mod vm;
 pub use file::FileView;
 pub use host::{BreakerView, HealthView, HostView, PoolView};
 pub use problem::{FieldProblem, Problem};
-pub use reservation::{ReleaseRequest, Reservation, ReserveAnswer, ReserveRequest};
+pub use reservation::{ReleaseRequest, Reservation, ReserveAnswer, ReserveRequest, ReservedVms};
 pub use run::{OutcomePage, RunState, RunSummary};
 pub use session::{Login, Role, SessionView};
 pub use verb::{VerbName, VerbView};

@@ -1,5 +1,6 @@
 //! Reservations of VMs.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -19,12 +20,46 @@ pub struct Reservation {
     pub host: HostId,
     /// The VM's name when it was reserved.
     pub vm: String,
-    /// The VM. It is reserved on whatever host it is.
+    /// The VM. It is reserved on whatever host it is, if it is not a copy.
     pub uuid: Uuid,
+    /// Whether it is a copy, by the setting `shared_uuids` of its host: then a VM of another host with its UUID is another VM.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_copy: bool,
     /// The user of it: a job.
     pub owner: String,
     /// Until when, milliseconds since 1970.
     pub until_ms: u64,
+}
+
+/// Reserved VMs. No two are one VM.
+#[derive(Debug, Clone, Default)]
+pub struct ReservedVms(HashMap<Uuid, Vec<Reservation>>);
+
+impl ReservedVms {
+    /// Adds a VM. False if it is there already.
+    pub fn insert(&mut self, new: Reservation) -> bool {
+        let of_uuid = self.0.entry(new.uuid).or_default();
+        let is_free = of_uuid.iter().all(|one| one.host != new.host && (one.is_copy || new.is_copy));
+        if is_free {
+            of_uuid.push(new);
+        }
+        is_free
+    }
+
+    /// The reservation of the VM of this UUID on a host, if it has one.
+    pub fn of(&self, host: &HostId, uuid: Uuid) -> Option<&Reservation> {
+        let of_uuid = self.0.get(&uuid)?;
+        let own = of_uuid.iter().find(|one| one.host == *host);
+        own.or_else(|| of_uuid.iter().find(|one| !one.is_copy))
+    }
+}
+
+impl FromIterator<Reservation> for ReservedVms {
+    fn from_iter<I: IntoIterator<Item = Reservation>>(all: I) -> Self {
+        let mut reserved = ReservedVms::default();
+        all.into_iter().for_each(|one| reserved.0.entry(one.uuid).or_default().push(one));
+        reserved
+    }
 }
 
 /// Asks for free VMs.

@@ -43,6 +43,7 @@ fn reserve_and_release(folder: &Path) {
         host: "h1".parse().unwrap(),
         vm: format!("vm{n}"),
         uuid: Uuid::from_u128(n.into()),
+        is_copy: false,
     };
     let all: Vec<Candidate> = (1..=VMS).map(one).collect();
     let owner = getpid().as_raw_nonzero().to_string();

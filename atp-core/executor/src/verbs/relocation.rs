@@ -77,8 +77,9 @@ fn ended_here(now: &DomainInfo) -> bool {
     matches!(now.reason, Some(Shutdown | Destroyed | Crashed | Saved | Failed | FromSnapshot))
 }
 
-/// Whether the VMs of this host are copies, so that one of the same UUID elsewhere is another VM.
-pub(crate) fn has_copies(manager: &atp_transport::TransportManager, host: &HostId) -> bool {
+/// Whether the VMs of this host are copies, by its setting: one of the same UUID elsewhere is another VM. False for a host
+/// that the manager does not have.
+pub fn has_copies(manager: &atp_transport::TransportManager, host: &HostId) -> bool {
     manager.pool(host.as_str()).is_ok_and(|pool| pool.config().shared_uuids == SharedUuids::Copies)
 }
 

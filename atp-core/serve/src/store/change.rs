@@ -1,5 +1,6 @@
 //! Changes to the store, each of which is made as a whole or not at all.
 
+use atp_transport::HostId;
 use sqlx::Error;
 use uuid::Uuid;
 
@@ -31,8 +32,9 @@ pub(crate) enum Change {
     Retain { since: i64, most: i64 },
     /// Reserves VMs. How many is the answer.
     Reserve(Box<NewReservations>),
-    /// Ends reservations of VMs, by their UUIDs, of an owner; those that a token of this name made, if one is given.
-    Release { vms: Vec<String>, owner: String, by: Option<String> },
+    /// Ends reservations of VMs, by their UUIDs and the hosts on which they were reserved, of an owner; those that a token of
+    /// this name made, if one is given.
+    Release { vms: Vec<(Uuid, HostId)>, owner: String, by: Option<String> },
 }
 
 /// A run that is planned.

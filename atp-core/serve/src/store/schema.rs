@@ -6,10 +6,10 @@ use super::sql::{Db, values};
 use super::{StoreError, failed};
 
 /// Marks a SQLite file as a store of runs: "ATPr".
-const APPLICATION: i64 = 0x4154_5072;
+pub(super) const APPLICATION: i64 = 0x4154_5072;
 
 /// Each makes the schema of its number, from 1, of the one before.
-const STEPS: &[&str] = &[
+pub(super) const STEPS: &[&str] = &[
     "
     CREATE TABLE runs (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -67,6 +67,26 @@ const STEPS: &[&str] = &[
         request TEXT NOT NULL,
         body TEXT NOT NULL
     );
+    CREATE INDEX reservations_by_request ON reservations (by, request);
+",
+    "
+    -- A copy has its host in the key: VMs of other hosts with its UUID are other VMs.
+    CREATE TABLE keyed (
+        uuid TEXT NOT NULL,
+        host TEXT NOT NULL,
+        vm TEXT NOT NULL,
+        owner TEXT NOT NULL,
+        until INTEGER NOT NULL,
+        by TEXT NOT NULL,
+        request TEXT NOT NULL,
+        body TEXT NOT NULL,
+        copy_on TEXT NOT NULL DEFAULT '',
+        PRIMARY KEY (uuid, copy_on)
+    );
+    INSERT INTO keyed (uuid, host, vm, owner, until, by, request, body)
+        SELECT uuid, host, vm, owner, until, by, request, body FROM reservations;
+    DROP TABLE reservations;
+    ALTER TABLE keyed RENAME TO reservations;
     CREATE INDEX reservations_by_request ON reservations (by, request);
 ",
 ];
@@ -175,6 +195,12 @@ pub(super) const DATABASE_STEPS: &[&str] = &[
     CREATE INDEX targets_failed ON targets (run) WHERE failed;
     DROP INDEX targets_by_owner;
     CREATE INDEX targets_started ON targets (run, owner) WHERE state = 'started';
+",
+    "
+    ALTER TABLE reservations
+        ADD copy_on TEXT NOT NULL DEFAULT '',
+        DROP CONSTRAINT reservations_pkey,
+        ADD PRIMARY KEY (uuid, copy_on);
 ",
 ];
 

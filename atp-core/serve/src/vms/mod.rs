@@ -4,17 +4,15 @@ mod chosen;
 mod listed;
 mod order;
 
-use std::collections::HashMap;
 use std::time::SystemTime;
 
-use atp_api::serve::{Reservation, VmEntry, VmListing};
+use atp_api::serve::{ReservedVms, VmEntry, VmListing};
 use atp_api::{LabelFilter, StateFilter};
 use atp_executor::{Selection, Selector};
 use atp_settings::parse_duration;
 use axum::extract::State;
 use axum::response::Response;
 use serde_json::json;
-use uuid::Uuid;
 
 pub(crate) use chosen::{Asked, Chosen, choose, chooses, concerned, listed_now};
 pub(crate) use listed::Listed;
@@ -102,7 +100,7 @@ async fn list(State(service): State<Service>, caller: Caller, mut query: Query) 
         Ok(reserved) => (reserved, None),
         Err(error) => (Vec::new(), Some(error.to_string())),
     };
-    let reserved: HashMap<Uuid, Reservation> = reserved.into_iter().map(|one| (one.uuid, one)).collect();
+    let reserved: ReservedVms = reserved.into_iter().collect();
     let entry = |(chosen, domain): (&Chosen, _)| with_reservation(chosen.entry(domain), &reserved);
     let all = chosen.iter().flat_map(|chosen| chosen.vms().map(move |domain| (chosen, domain)));
     let vms = all.skip(offset.unwrap_or(0)).take(limit.unwrap_or(usize::MAX)).map(entry).collect();
@@ -118,8 +116,8 @@ async fn list(State(service): State<Service>, caller: Caller, mut query: Query) 
     Ok(answer(&listing))
 }
 
-fn with_reservation(mut entry: VmEntry, reserved: &HashMap<Uuid, Reservation>) -> VmEntry {
-    if let Some(reservation) = reserved.get(&entry.info.uuid) {
+fn with_reservation(mut entry: VmEntry, reserved: &ReservedVms) -> VmEntry {
+    if let Some(reservation) = reserved.of(&entry.host, entry.info.uuid) {
         entry.info.reserved_by = Some(reservation.owner.clone());
         entry.info.reserved_until_ms = Some(reservation.until_ms);
     }
