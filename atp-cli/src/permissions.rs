@@ -1,9 +1,9 @@
-//! Permissions of the settings files and password files.
+//! Permissions of the settings files, and of files with a password, a token or a key.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use atp_executor::Finding;
 use atp_transport::{HostInfo, PasswordSource};
@@ -14,6 +14,9 @@ use crate::settings::Settings;
 const OTHERS_READ: u32 = 0o044;
 const OTHERS_WRITE: u32 = 0o022;
 
+/// What to do if a host's password file is not there.
+const PASSWORD_FILE: &str = "correct password_file in the host's auth section, or create that file, with the password as its first line";
+
 /// Checks the settings files. A file without secrets may be readable by everyone, but only its owner may write it: a
 /// URI can name a program to run.
 pub(crate) fn files(settings: &Settings) -> impl Iterator<Item = Finding> {
@@ -23,23 +26,39 @@ pub(crate) fn files(settings: &Settings) -> impl Iterator<Item = Finding> {
     })
 }
 
-/// Checks the password files.
-pub(crate) fn password_files(settings: &Settings) -> impl Iterator<Item = Finding> {
-    let file = |host: &HostInfo| match host.credentials.as_ref()?.password.as_ref()? {
-        PasswordSource::File(file) => Some(file.clone()),
+/// Checks the files that the settings name and that hold a password, a token or a key.
+pub(crate) fn secret_files(settings: &Settings) -> impl Iterator<Item = Finding> {
+    let password = |host: &HostInfo| match host.credentials.as_ref()?.password.as_ref()? {
+        PasswordSource::File(file) => Some((file.clone(), PASSWORD_FILE)),
         _ => None,
     };
-    let files: BTreeSet<_> = settings.hosts.iter().filter_map(file).collect();
-    files.into_iter().map(|file| {
-        match fs::metadata(&file) {
-            Ok(metadata) => permissions(&file, metadata.permissions().mode(), true),
-            Err(error) => Finding::problem(
-                "settings",
-                format!("{}: {error}", file.display()),
-                "correct password_file in the host's auth section, or create that file, with the password as its first line",
-            ),
-        }
+    let mut files: BTreeSet<_> = settings.hosts.iter().filter_map(password).collect();
+    let token = settings.server.as_ref().map(|server| server.token_file.clone());
+    files.extend(token.map(|file| {
+        (file, "correct server_token_file, or create that file, with the token as its first line")
+    }));
+    #[cfg(feature = "serve")]
+    files.extend(of_service(&settings.serve));
+    files.into_iter().map(|(file, hint)| match fs::metadata(&file) {
+        Ok(metadata) => permissions(&file, metadata.permissions().mode(), true),
+        Err(error) => Finding::problem("settings", format!("{}: {error}", file.display()), hint),
     })
+}
+
+/// Those of a service, each with what to do if it is not there.
+#[cfg(feature = "serve")]
+fn of_service(serve: &atp_serve::ServeConfig) -> impl Iterator<Item = (PathBuf, &'static str)> {
+    [
+        (&serve.tls_key, "correct serve.tls_key, or create that file, with the key of the certificate"),
+        (
+            &serve.database_password_file,
+            "correct serve.database_password_file, or create that file, with the password as its first line",
+        ),
+        (&serve.tokens, "correct serve.tokens, or make a token: atp serve token add NAME --role ROLE"),
+    ]
+    .into_iter()
+    .filter(|(file, _)| !file.is_empty())
+    .map(|(file, hint)| (PathBuf::from(file), hint))
 }
 
 fn permissions(file: &Path, mode: u32, has_secrets: bool) -> Finding {
@@ -52,8 +71,7 @@ fn permissions(file: &Path, mode: u32, has_secrets: bool) -> Finding {
         return Finding::problem("settings", message, format!("chmod go-w {name}"));
     }
     if has_secrets && mode & OTHERS_READ != 0 {
-        let message =
-            format!("{name} holds a password and can be read by others (mode {:03o})", mode & 0o777);
+        let message = format!("{name} holds a secret and can be read by others (mode {:03o})", mode & 0o777);
         return Finding::problem("settings", message, format!("chmod go= {name}"));
     }
     Finding::ok("settings", format!("{name} is valid, and no other user can change it"))

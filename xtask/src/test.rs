@@ -21,12 +21,13 @@ const NATIVE: &str = "native";
 const LIBRARY: &str = "library";
 
 /// The modules of the end-to-end tests that run with both engines: those of connecting, of calls that hang or are lost,
-/// of events and of streams. In the others an engine only carries requests, which `engines` compares one by one.
-const OF_BOTH_ENGINES: [&str; 12] = [
+/// of events and of streams, and the errors of daemons in other languages. In the others an engine only carries requests, which `engines` compares one by one.
+const OF_BOTH_ENGINES: [&str; 13] = [
     "channels",
     "doctor",
     "events",
     "faults",
+    "languages",
     "library",
     "load",
     "looks",

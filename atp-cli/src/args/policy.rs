@@ -42,9 +42,9 @@ pub(crate) struct PolicyArgs {
     #[arg(long, global = true, value_name = "FILE", conflicts_with = "resume")]
     pub(crate) journal: Option<PathBuf>,
 
-    /// Continue from this journal, with the same command: process the targets that were never started, that failed
-    /// without effect, or that could not be listed or found, and repeat no others
-    #[arg(long, global = true, value_name = "FILE")]
+    /// Continue from this journal, or with --server from the run of this number, with the same command: process the targets
+    /// that were never started, that failed without effect, or that could not be listed or found, and repeat no others
+    #[arg(long, global = true, value_name = "FILE|NUMBER")]
     pub(crate) resume: Option<PathBuf>,
 }
 

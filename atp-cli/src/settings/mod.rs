@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use atp_executor::Policy;
 use atp_protocol::TextEncoding;
-use atp_settings::{ConfigProblem, Kind, Layer, Schema, key_text, load, parse_duration};
+use atp_settings::{CORRECT_IT, ConfigProblem, Kind, Layer, Schema, key_text, load, parse_duration};
 use atp_transport::{Fleet, HostInfo, TransportConfig};
 use clap::ValueEnum;
 use config::{ConfigError, Map, Value, ValueKind};
@@ -196,16 +196,33 @@ impl Settings {
             loaded.merged.cache.clone().into_table().map(|table| entries(&table)).unwrap_or_default();
         let top =
             loaded.merged.try_deserialize::<Top>().map_err(|error| problems.push(unexpected(&error))).ok();
-        if let Some(Err(error)) = top.as_ref().map(|top| top.encoding.parse::<TextEncoding>()) {
-            let origin = entries.iter().find(|entry| entry.key == "encoding").map(|entry| &entry.origin);
+        let mut unusable = |key: &str, problem: String| {
+            let origin = entries.iter().find(|entry| entry.key == key).map(|entry| &entry.origin);
             let origin = origin.map(|origin| format!("{origin}: ")).unwrap_or_default();
-            problems.push(Problem::new(format!("{origin}encoding: {error}")));
+            problems.push(Problem::new(format!("{origin}`{key}` {problem}")).hint(CORRECT_IT));
+        };
+        if let Some(Err(error)) = top.as_ref().map(|top| top.encoding.parse::<TextEncoding>()) {
+            unusable("encoding", format!("cannot be used: {error}"));
+        }
+        let is_url = |text: &str| text == NONE || text.starts_with("http://") || text.starts_with("https://");
+        if let Some(top) = top.as_ref().filter(|top| !is_url(&top.server)) {
+            let problem =
+                format!("is {:?}; it must be an http or https URL, or {NONE:?}", mask_uri(&top.server));
+            unusable("server", problem);
         }
         #[cfg(feature = "serve")]
-        let serve = atp_serve::ServeConfig::of(serve).unwrap_or_else(|error| {
-            problems.push(unexpected(&error));
-            atp_serve::ServeConfig::default()
-        });
+        let serve = match atp_serve::ServeConfig::of(serve) {
+            Ok(serve) => {
+                for (key, problem) in serve.problems() {
+                    unusable(&format!("serve.{key}"), problem);
+                }
+                serve
+            }
+            Err(error) => {
+                problems.push(unexpected(&error));
+                atp_serve::ServeConfig::default()
+            }
+        };
         match (top, fleet) {
             (Some(top), Some(fleet)) if problems.is_empty() => Ok(Settings {
                 output: top.output,

@@ -12,6 +12,7 @@ use crate::exit;
 use crate::json;
 use crate::output::{Output, OutputFormat};
 use crate::problem::{Failure, Problem};
+use crate::render::csv;
 use crate::scenarios::{self, Checked};
 
 const EXAMPLES: &str = "\
@@ -43,9 +44,17 @@ impl Verb for CheckArgs {
         context.console.problems(&problems);
         let mut output = Output::stdout();
         match context.settings.output {
-            OutputFormat::Table | OutputFormat::Csv => {
+            OutputFormat::Table => {
                 for file in checked.iter().filter(|file| file.is_right()) {
                     output.write(&format!("ok: {}\n", file.path.display()));
+                }
+            }
+            OutputFormat::Csv => {
+                output.write("file,status\n");
+                for file in &checked {
+                    let status = if file.is_right() { "ok" } else { "failed" };
+                    let cells = [file.path.display().to_string().into(), status.into()];
+                    output.write(&csv::row(cells.into_iter()));
                 }
             }
             OutputFormat::Name => {

@@ -12,7 +12,7 @@ use atp_executor::{
     Candidate, Executor, Operation, Outcome, Reservation, ReservationError, Reservations, Reserved,
     Selection, Selector, has_copies,
 };
-use atp_settings::parse_duration;
+use atp_settings::{parse_duration, parse_positive_duration};
 use atp_transport::HostInfo;
 use clap::{Args, ValueHint};
 
@@ -100,7 +100,7 @@ pub(crate) struct ReserveArgs {
     count: u32,
 
     /// How long they are reserved
-    #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration)]
+    #[arg(long = "for", value_name = "DURATION", value_parser = parse_positive_duration)]
     time: Duration,
 
     /// Wait until enough are free, and at most so long if a duration is given

@@ -120,7 +120,7 @@ impl Selector {
     }
 
     /// Whether every VM is selected, on hosts that the host part selects.
-    pub(crate) fn is_all_vms(&self) -> bool {
+    pub fn is_all_vms(&self) -> bool {
         matches!(self.vm, VmPattern::All)
     }
 }

@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use crate::auth::Caller;
 use crate::problem::Refusal;
+use crate::settings::private_folder;
 use crate::time::{Clock, rfc3339};
 
 /// The file. It is opened for each line, so that it may be moved away at any time.
@@ -84,7 +85,7 @@ impl Audit {
 /// Appends a line in one write, so that lines of several writers do not mix.
 fn append(path: &Path, line: &[u8]) -> io::Result<()> {
     if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
+        private_folder(folder)?;
     }
     let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
     let written = file.write(line)?;

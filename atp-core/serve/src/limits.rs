@@ -129,9 +129,10 @@ impl Limits {
 
 impl Rates {
     fn of(config: &ServeConfig) -> Self {
+        let rate = |limit| u32::try_from(limit).unwrap_or(u32::MAX).max(1);
         Rates {
-            requests: config.requests_per_second.max(1),
-            starts: config.starts_per_second.max(1),
+            requests: rate(config.requests_per_second),
+            starts: rate(config.starts_per_second),
             streams_per_token: config.max_streams_per_token,
         }
     }

@@ -9,7 +9,7 @@ use axum::extract::State;
 use axum::http::Method;
 use axum::response::Response;
 
-use crate::auth::{Access, Caller, may_see_host, permit, permit_verb};
+use crate::auth::{Access, Caller, may_see_host, not_all_hosts, permit, permit_hosts, permit_verb};
 use crate::body::{Json, answer};
 use crate::files;
 use crate::problem::Refusal;
@@ -71,19 +71,18 @@ pub(crate) async fn plan_of(
     if policy.timeout.is_zero() {
         return Err(Refusal::field("policy.timeout", "leaves no time"));
     }
-    let planned = service.executor().plan(&selection, operation, policy).await;
     let hosts = service.manager().hosts();
+    permit_hosts(&caller.token, &selection, &hosts)?;
+    let planned = service.executor().plan(&selection, operation, policy).await;
     let mut plan = planned.map_err(|error| match error {
-        // The error lists all hosts or groups.
-        PlanError::UnknownHost { host, .. } if !caller.token.selectors.is_empty() => {
-            Refusal::new(ErrorKind::UnknownHost, format!("there is no host {host:?}"))
-        }
-        PlanError::UnknownGroup { group, .. } if !caller.token.selectors.is_empty() => {
-            Refusal::new(ErrorKind::UnknownGroup, format!("there is no group {group:?}"))
+        PlanError::UnknownHost { .. } | PlanError::UnknownGroup { .. }
+            if !caller.token.selectors.is_empty() =>
+        {
+            not_all_hosts(&caller.token)
         }
         error => error.into(),
     })?;
-    permit(&caller.token, &plan, &hosts)?;
+    permit(&caller.token, &selection, &plan, &hosts)?;
     plan.settled.retain(|outcome| match &outcome.host {
         Some(id) => hosts.iter().any(|host| host.id == id.as_str() && may_see_host(&caller.token, host)),
         None => true,

@@ -1,12 +1,17 @@
 //! The settings of the service: the section `[serve]` of the fleet's file.
 
-use std::env;
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use std::{env, io};
 
-use atp_settings::Schema;
+use atp_settings::{Kind, Schema};
 use config::{ConfigError, Map, Value};
 use serde::{Deserialize, Serialize};
+
+/// A lease has to outlast some round trips to the database.
+const SHORTEST_LEASE: Duration = Duration::from_secs(2);
 
 /// The settings of the service.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -48,7 +53,7 @@ pub struct ServeConfig {
     #[serde(with = "humantime_serde")]
     pub run_ttl: Duration,
     /// The most runs that are kept; the oldest are forgotten.
-    pub max_runs: u32,
+    pub max_runs: u64,
     /// Whether all work is refused.
     pub read_only: bool,
     /// Whether metrics need no token.
@@ -82,9 +87,9 @@ pub struct ServeConfig {
     /// The most streams of events of one token at the same time.
     pub max_streams_per_token: usize,
     /// The most requests a second of one token; twice as many at once.
-    pub requests_per_second: u32,
+    pub requests_per_second: u64,
     /// The most plans that are made, and runs that are begun, in a second with one token; twice as many at once.
-    pub starts_per_second: u32,
+    pub starts_per_second: u64,
     /// The most bytes of a request, files not counted.
     pub max_body: usize,
     /// The most bytes of a file.
@@ -155,7 +160,107 @@ impl ServeConfig {
     pub fn schema() -> Result<Schema, ConfigError> {
         let table = atp_settings::table_of(&ServeConfig::default())
             .map_err(|error| ConfigError::Message(error.to_string()))?;
-        Ok(Schema::of_defaults(&table))
+        let mut schema = Schema::of_defaults(&table);
+        // Without time nothing is done, and without room nothing is kept.
+        let times = [
+            "lease",
+            "run_ttl",
+            "session_ttl",
+            "list_timeout",
+            "request_timeout",
+            "stall_timeout",
+            "file_ttl",
+        ];
+        let counts = [
+            "max_runs",
+            "cache_entries",
+            "max_connections",
+            "max_streams",
+            "max_streams_per_token",
+            "requests_per_second",
+            "starts_per_second",
+            "max_body",
+            "max_file",
+            "max_files",
+            "events",
+        ];
+        let kinds = times.map(|key| (key, Kind::Timeout)).into_iter();
+        for (key, kind) in kinds.chain(counts.map(|key| (key, Kind::AtLeastOne))) {
+            schema.replace(&[key], Some(Schema::Value(kind)));
+        }
+        Ok(schema)
+    }
+
+    /// Every value that cannot be used although it is of its kind: its key, and what is wrong with it.
+    pub fn problems(&self) -> Vec<(&'static str, String)> {
+        let is_address = |text: &str| {
+            let parts = text.rsplit_once(':');
+            parts.is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+        };
+        let is_url = |text: &str| ["http://", "https://"].iter().any(|scheme| text.starts_with(scheme));
+        let checks = [
+            (
+                "listen",
+                is_address(&self.listen),
+                format!("is {:?}; it must be an address and port, such as \"127.0.0.1:9440\"", self.listen),
+            ),
+            (
+                "cluster",
+                !self.cluster || !self.database.is_empty(),
+                "needs a database that services share: set serve.database".to_owned(),
+            ),
+            (
+                "lease",
+                self.lease >= SHORTEST_LEASE,
+                format!("is shorter than {}", humantime::format_duration(SHORTEST_LEASE)),
+            ),
+            ("traces", self.traces.is_empty() || is_url(&self.traces), "is no http or https URL".to_owned()),
+            (
+                "traces_share",
+                (0.0..=1.0).contains(&self.traces_share),
+                format!("is {}; it must be from 0 to 1", self.traces_share),
+            ),
+        ];
+        checks.into_iter().filter(|(_, ok, _)| !ok).map(|(key, _, problem)| (key, problem)).collect()
+    }
+
+    /// Puts the values of a running service in the place of those that only a start takes over, and names those that differ.
+    pub(crate) fn keep_fixed(&mut self, running: &ServeConfig) -> Vec<&'static str> {
+        let mut changed = Vec::new();
+        macro_rules! keep {
+            ($($key:ident),+ $(,)?) => {$(
+                if self.$key != running.$key {
+                    changed.push(stringify!($key));
+                    self.$key.clone_from(&running.$key);
+                }
+            )+};
+        }
+        keep!(
+            listen,
+            insecure_listen,
+            folder,
+            tokens,
+            store,
+            database,
+            database_password_file,
+            cluster,
+            lease,
+            clock_slack,
+            audit,
+            max_connections,
+            max_streams,
+            cache_entries,
+            events,
+            traces,
+            traces_share,
+        );
+        // A certificate may be replaced, and TLS begins or ends with a start.
+        if self.tls_cert.is_empty() != running.tls_cert.is_empty() {
+            changed.push("tls_cert");
+            self.tls_cert.clone_from(&running.tls_cert);
+            self.tls_key.clone_from(&running.tls_key);
+        }
+        changed
     }
 
     /// Reads the section.
@@ -219,6 +324,11 @@ impl ServeConfig {
     }
 }
 
+/// Makes a folder of the service's files, which only its owner can look into. One that is there stays as it is. Blocks.
+pub(crate) fn private_folder(folder: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
 /// There is no folder for the service's files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
@@ -242,5 +352,48 @@ mod tests {
         assert_eq!(ServeConfig::of(table).unwrap(), ServeConfig::default());
         let Schema::Section(keys) = ServeConfig::schema().unwrap() else { panic!() };
         assert!(keys.contains_key("listen") && keys.contains_key("stall_timeout"));
+    }
+
+    #[test]
+    fn values_that_leave_nothing_are_refused_by_name() {
+        assert!(ServeConfig::default().problems().is_empty());
+        let wrong = ServeConfig {
+            listen: "hello".to_owned(),
+            cluster: true,
+            lease: Duration::from_secs(1),
+            traces: "nonsense".to_owned(),
+            traces_share: 7.0,
+            ..ServeConfig::default()
+        };
+        let keys: Vec<_> = wrong.problems().into_iter().map(|(key, _)| key).collect();
+        assert_eq!(keys, ["listen", "cluster", "lease", "traces", "traces_share"]);
+        for listen in ["127.0.0.1:0", "[::1]:9440", "localhost:9440"] {
+            assert!(
+                ServeConfig { listen: listen.to_owned(), ..ServeConfig::default() }.problems().is_empty()
+            );
+        }
+        let Schema::Section(keys) = ServeConfig::schema().unwrap() else { panic!() };
+        for (key, kind) in [("stall_timeout", Kind::Timeout), ("max_runs", Kind::AtLeastOne)] {
+            assert_eq!(keys[key], Schema::Value(kind), "{key}");
+        }
+        assert_eq!(keys["cache_ttl"], Schema::Value(Kind::Duration), "none is kept");
+    }
+
+    #[test]
+    fn what_only_a_start_takes_over_stays_and_is_named() {
+        let running = ServeConfig::default();
+        let mut new = ServeConfig {
+            folder: "/other".to_owned(),
+            tls_cert: "/cert".to_owned(),
+            tls_key: "/key".to_owned(),
+            read_only: true,
+            ..running.clone()
+        };
+        assert_eq!(new.keep_fixed(&running), ["folder", "tls_cert"]);
+        assert_eq!(new, ServeConfig { read_only: true, ..running.clone() });
+        // A certificate is replaced by another.
+        let running = ServeConfig { tls_cert: "/a".to_owned(), ..running };
+        let mut new = ServeConfig { tls_cert: "/b".to_owned(), ..running.clone() };
+        assert_eq!((new.keep_fixed(&running), new.tls_cert.as_str()), (Vec::new(), "/b"));
     }
 }

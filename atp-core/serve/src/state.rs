@@ -73,9 +73,9 @@ pub enum OpenError {
     /// There is no folder for the service's files.
     #[error(transparent)]
     NoFolder(#[from] NoFolder),
-    /// The settings of a cluster cannot be used.
+    /// The settings cannot be used.
     #[error("{problem}")]
-    Cluster {
+    Settings {
         /// What is wrong.
         problem: String,
     },
@@ -83,31 +83,23 @@ pub enum OpenError {
 
 /// Opens the store that the settings name.
 async fn open_store(config: &ServeConfig, clock: &Clock) -> Result<(Store, Option<Cluster>), OpenError> {
-    let problem = |problem: String| OpenError::Cluster { problem };
+    let unusable = |problem: String| OpenError::Settings { problem };
+    if let Some((key, problem)) = config.problems().first() {
+        return Err(unusable(format!("serve.{key} {problem}")));
+    }
     if config.database.is_empty() {
-        if config.cluster {
-            return Err(problem(
-                "serve.cluster needs a database that services share: set serve.database".to_owned(),
-            ));
-        }
         return Ok((Store::open(&config.store()?, clock.clone()).await?, None));
     }
     let database = Database::read(&config.database, &config.database_password_file)?;
     if !config.cluster {
         return Ok((Store::open_database(database, clock.clone()).await?, None));
     }
-    if config.lease < SHORTEST_LEASE {
-        return Err(problem(format!("serve.lease is shorter than {SHORTEST_LEASE:?}")));
-    }
     let (store, shared) = Store::open_shared(database, clock.clone()).await?;
     let folder = config.folder()?;
     let cluster = Cluster::new(shared, &folder, config.lease, config.clock_slack)
-        .map_err(|error| problem(format!("{}: {error}", folder.join("outcomes.jsonl").display())))?;
+        .map_err(|error| unusable(format!("{}: {error}", folder.join("outcomes.jsonl").display())))?;
     Ok((store, Some(cluster)))
 }
-
-/// A lease has to outlast some round trips to the database.
-const SHORTEST_LEASE: Duration = Duration::from_secs(2);
 
 impl Service {
     /// A service for the hosts of a manager. Reads the file of tokens, which need not exist, and opens the
@@ -174,10 +166,12 @@ impl Service {
     }
 
     /// Takes over settings that were changed. What is settled at the start (the address, the files, the number of streams
-    /// and connections, the size of caches) stays.
-    pub fn configure(&self, config: ServeConfig) {
+    /// and connections, the size of caches) stays as it is; the keys of those that differ are returned.
+    pub fn configure(&self, mut config: ServeConfig) -> Vec<&'static str> {
+        let fixed = config.keep_fixed(&self.config());
         self.inner.limits.configure(&config);
         *self.inner.config.write() = Arc::new(config);
+        fixed
     }
 
     /// The hosts.

@@ -69,8 +69,8 @@ const NAMES: &[Name] = &[
     change("scenario", "run"),
 ];
 
-/// Names that permissions are given by, of what is no operation: reserving and releasing VMs, and measuring them.
-const OTHERS: [&str; 2] = ["reserve", "stats"];
+/// Names that permissions are given by, of what is no operation: reserving and releasing VMs, measuring them, and talking with them.
+const OTHERS: [&str; 4] = ["attach", "channel", "reserve", "stats"];
 
 pub(crate) fn routes() -> Vec<Route> {
     vec![
@@ -127,6 +127,14 @@ mod tests {
     use atp_executor::Operation;
 
     use super::*;
+
+    #[test]
+    fn a_token_can_be_given_each_verb_that_is_no_operation() {
+        // As they are passed to `permit_other`, and as files are permitted.
+        for verb in ["attach", "channel", "cp", "reserve", "stats"] {
+            assert!(verb_names().contains(&verb), "{verb}");
+        }
+    }
 
     #[tokio::test]
     async fn the_facts_are_those_of_the_executor() {

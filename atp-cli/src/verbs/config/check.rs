@@ -34,7 +34,7 @@ impl Verb for CheckArgs {
         inventory::register(&context.settings).await?;
         let settings = &context.settings;
         // These are warnings, not errors of the settings themselves.
-        let files_at_fault = permissions::files(settings).chain(permissions::password_files(settings));
+        let files_at_fault = permissions::files(settings).chain(permissions::secret_files(settings));
         let unset = settings.hosts.iter().filter_map(unset_variable);
         files_at_fault
             .filter(|finding| finding.verdict == Verdict::Problem)
@@ -44,7 +44,7 @@ impl Verb for CheckArgs {
         let files: Vec<_> = settings.files.iter().map(|file| file.display().to_string()).collect();
         let mut output = Output::stdout();
         match context.settings.output {
-            OutputFormat::Table | OutputFormat::Csv => {
+            OutputFormat::Table => {
                 let from = match (&settings.own_file, files.is_empty()) {
                     (_, false) => files.join(" and "),
                     (Some(own), true) => {
@@ -57,6 +57,10 @@ impl Verb for CheckArgs {
                     "ok: {from} read, {hosts} host{} defined\n",
                     if hosts == 1 { "" } else { "s" }
                 ));
+            }
+            OutputFormat::Csv => {
+                output.write("host\n");
+                settings.hosts.iter().for_each(|host| output.write(&format!("{}\n", host.id)));
             }
             OutputFormat::Name => {
                 settings.hosts.iter().for_each(|host| output.write(&format!("{}\n", host.id)));

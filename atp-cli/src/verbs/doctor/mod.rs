@@ -125,7 +125,7 @@ fn vms_of<'a>(hosts: impl Iterator<Item = &'a HostId>) -> Selection {
 /// What is found about the settings of this program.
 fn about_settings(context: &Context) -> Vec<Outcome> {
     let settings = &context.settings;
-    permissions::files(settings).chain(permissions::password_files(settings)).map(outcome).collect()
+    permissions::files(settings).chain(permissions::secret_files(settings)).map(outcome).collect()
 }
 
 /// The host, if it was reached.

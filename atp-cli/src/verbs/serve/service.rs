@@ -124,13 +124,12 @@ impl Reload<'_> {
             console.problem(&refused(error));
             console.warning("the certificate stays as it was");
         }
-        for setting in fixed_changes(&self.service.config(), &config) {
-            console.warning(&format!("serve.{setting} has changed, which the next start takes over"));
-        }
         if self.follows {
             self.hosts();
         }
-        self.service.configure(config);
+        for setting in self.service.configure(config) {
+            console.warning(&format!("serve.{setting} has changed, which the next start takes over"));
+        }
         console.note("the settings were read again");
     }
 
@@ -151,29 +150,6 @@ impl Reload<'_> {
             console.warning(&format!("the hosts stay as they were: {error}"));
         }
     }
-}
-
-/// The settings that have changed and that a service takes over only when it starts.
-fn fixed_changes(old: &ServeConfig, new: &ServeConfig) -> Vec<&'static str> {
-    let fixed = [
-        ("listen", old.listen != new.listen),
-        ("tls_cert", old.tls_cert.is_empty() != new.tls_cert.is_empty()),
-        ("folder", old.folder != new.folder),
-        ("tokens", old.tokens != new.tokens),
-        ("store", old.store != new.store),
-        ("database", old.database != new.database),
-        ("database_password_file", old.database_password_file != new.database_password_file),
-        ("cluster", old.cluster != new.cluster),
-        ("lease", old.lease != new.lease),
-        ("clock_slack", old.clock_slack != new.clock_slack),
-        ("audit", old.audit != new.audit),
-        ("max_connections", old.max_connections != new.max_connections),
-        ("max_streams", old.max_streams != new.max_streams),
-        ("cache_entries", old.cache_entries != new.cache_entries),
-        ("events", old.events != new.events),
-        ("traces", (&old.traces, old.traces_share) != (&new.traces, new.traces_share)),
-    ];
-    fixed.into_iter().filter_map(|(name, has_changed)| has_changed.then_some(name)).collect()
 }
 
 /// The file of tokens, as it was last read.

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use atp_api::serve::Role;
 use atp_api::{Condition, ErrorKind};
-use atp_executor::{Action, Operation, Plan, Step, StepOperation, Target, WaitFor};
+use atp_executor::{Action, Operation, Plan, Selection, Step, StepOperation, Target, WaitFor};
 use atp_transport::{HostId, HostInfo};
 
 use super::tokens::Token;
@@ -92,8 +92,31 @@ pub(crate) fn has_verb(token: &Token, name: &str) -> bool {
     token.verbs.is_empty() || token.verbs.iter().any(|verb| verb == name)
 }
 
-/// Checks each target of a plan, and the VMs that outcomes which are settled name. `hosts` are those of the fleet.
-pub(crate) fn permit(token: &Token, plan: &Plan, hosts: &[HostInfo]) -> Result<(), Refusal> {
+/// Checks that a token may see each host that a selection concerns, before any is asked.
+pub(crate) fn permit_hosts(token: &Token, selection: &Selection, hosts: &[HostInfo]) -> Result<(), Refusal> {
+    let is_hidden = |host: &&HostInfo| !may_see_host(token, host) && selection.concerns(host);
+    if hosts.iter().any(|host| is_hidden(&host)) { Err(not_all_hosts(token)) } else { Ok(()) }
+}
+
+/// The refusal of hosts that a token may not see. It is that of hosts and groups that do not exist, too.
+pub(crate) fn not_all_hosts(token: &Token) -> Refusal {
+    not_permitted(token, "all of the hosts that are selected")
+}
+
+fn not_permitted(token: &Token, what: &str) -> Refusal {
+    let problem = format!("the token {:?} may not work on {what}", token.name);
+    let hint = format!("its VMs are: {}; name only these, or exclude others", selectors(token));
+    Refusal::new(ErrorKind::PermissionDenied, problem).with_hint(hint)
+}
+
+/// Checks each target of a plan. `hosts` are those of the fleet. VMs that are not the token's are not named, unless the request
+/// does.
+pub(crate) fn permit(
+    token: &Token,
+    selection: &Selection,
+    plan: &Plan,
+    hosts: &[HostInfo],
+) -> Result<(), Refusal> {
     permit_verb(token, &plan.operation)?;
     if token.selectors.is_empty() {
         return Ok(());
@@ -107,16 +130,20 @@ pub(crate) fn permit(token: &Token, plan: &Plan, hosts: &[HostInfo]) -> Result<(
         })
     };
     let refused: Vec<_> = plan.targets.iter().filter(|target| !allowed(target)).collect();
-    match refused.first() {
-        None => Ok(()),
-        Some(first) => {
-            let count = refused.len();
-            let more = if count > 1 { format!(" and {} other targets", count - 1) } else { String::new() };
-            let problem = format!("the token {:?} may not work on {first}{more}", token.name);
-            let hint = format!("its VMs are: {}; name only these, or exclude others", selectors(token));
-            Err(Refusal::new(ErrorKind::PermissionDenied, problem).with_hint(hint))
-        }
+    if refused.is_empty() {
+        return Ok(());
     }
+    let is_named = |target: &&&Target| match target.vm() {
+        Some(vm) => {
+            selection.selectors.iter().any(|selector| selector.vm_names().iter().any(|name| name == vm))
+        }
+        None => true,
+    };
+    let what = match refused.iter().find(is_named) {
+        Some(named) => named.to_string(),
+        None => format!("{} of the VMs that are selected", refused.len()),
+    };
+    Err(not_permitted(token, &what))
 }
 
 /// Whether a token may see a VM, and work on it.
@@ -132,12 +159,8 @@ pub(crate) fn may_see_host(token: &Token, host: &HostInfo) -> bool {
 
 /// Whether all VMs of a host, whatever they are called, are a token's.
 fn owns_host(token: &Token, host: &HostInfo) -> bool {
-    let is_whole = |text: &str| text.ends_with('/') || text == "*" || text.ends_with("/*");
     token.selectors.is_empty()
-        || token
-            .selectors
-            .iter()
-            .any(|selector| selector.host().matches(host) && is_whole(&selector.to_string()))
+        || token.selectors.iter().any(|selector| selector.is_all_vms() && selector.host().matches(host))
 }
 
 fn selectors(token: &Token) -> String {

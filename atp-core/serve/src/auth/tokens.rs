@@ -3,16 +3,18 @@
 use std::collections::HashMap;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use atp_api::serve::Role;
 use atp_executor::{Selector, SelectorError};
+use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 
 use super::secret::{Secret, hash, is_same};
+use crate::settings::private_folder;
 
 /// What every token starts with, so that programs that look for secrets in text find it.
 const PREFIX: &str = "atp_";
@@ -43,6 +45,11 @@ impl Token {
         let texts = |token: &Token| token.selectors.iter().map(ToString::to_string).collect::<Vec<_>>();
         (&self.name, self.role, &self.verbs) == (&other.name, other.role, &other.verbs)
             && texts(self) == texts(other)
+    }
+
+    /// Whether it may look at everything.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.selectors.is_empty() && self.verbs.is_empty()
     }
 
     /// The hash of the token, which is what it is known by.
@@ -289,15 +296,27 @@ impl Written {
     }
 }
 
-/// Replaces a file, which only its owner can read then.
+/// Replaces a file, which only its owner can read then. The owner stays; a new file that root makes is its folder's owner's, as a
+/// service need not be root's.
 fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::create_dir_all(folder)?;
+    private_folder(folder)?;
+    let owner = match fs::metadata(path) {
+        Ok(old) => Some(old),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Err(_) => geteuid().is_root().then(|| fs::metadata(folder)).transpose()?,
+    };
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let beside = folder.join(format!(".{name}.{}", std::process::id()));
     let written = (|| {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
         file.write_all(content)?;
+        let own = file.metadata()?;
+        if let Some(owner) = &owner
+            && (own.uid(), own.gid()) != (owner.uid(), owner.gid())
+        {
+            fchown(&file, Some(owner.uid()), Some(owner.gid()))?;
+        }
         file.sync_all()?;
         fs::rename(&beside, path)?;
         fs::File::open(folder)?.sync_all()
@@ -342,6 +361,27 @@ mod tests {
         assert!(file.find(secret.reveal()).is_none() && file.find(other.reveal()).is_some());
         let error = TokenFile::remove(&path, "ci").unwrap_err().to_string();
         assert!(error.contains("other"), "{error}");
+    }
+
+    #[test]
+    fn a_file_is_its_service_s_and_in_a_folder_that_nobody_else_looks_into() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("new/tokens.toml");
+        TokenFile::create(&path, new("ci")).unwrap();
+        let parent = path.parent().unwrap();
+        assert_eq!(fs::metadata(parent).unwrap().permissions().mode() & 0o777, 0o700);
+        // Others than root can make files of their own only.
+        if !geteuid().is_root() {
+            return;
+        }
+        std::os::unix::fs::chown(parent, Some(4711), Some(4712)).unwrap();
+        let owner = |path: &Path| fs::metadata(path).map(|file| (file.uid(), file.gid())).unwrap();
+        let other = parent.join("other.toml");
+        TokenFile::create(&other, new("ci")).unwrap();
+        assert_eq!(owner(&other), (4711, 4712));
+        std::os::unix::fs::chown(&other, Some(4713), Some(4714)).unwrap();
+        TokenFile::create(&other, new("second")).unwrap();
+        assert_eq!(owner(&other), (4713, 4714));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use parking_lot::Mutex;
 
+use crate::settings::private_folder;
 use crate::store::Finished;
 
 /// The longest line that is read.
@@ -23,7 +24,7 @@ impl Journal {
     /// removed.
     pub(super) fn open(path: &Path) -> io::Result<(Self, Vec<Finished>)> {
         if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder)?;
+            private_folder(folder)?;
         }
         let file = OpenOptions::new().create(true).read(true).append(true).mode(0o600).open(path)?;
         let mut outcomes = Vec::new();

@@ -30,7 +30,8 @@ pub(super) async fn make_folder(
     let id = Secret::new("").map_err(|error| Refusal::new(ErrorKind::Unknown, error.to_string()))?;
     let id = id.reveal().chars().take(32).collect::<String>();
     let folder = root(config)?.join(&id);
-    fs::create_dir_all(&folder).await.map_err(unwritten)?;
+    // What guests gave is nobody else's, whatever modes files have.
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).await.map_err(unwritten)?;
     fs::write(folder.join(OWNER), &caller.token.name).await.map_err(unwritten)?;
     Ok((id, folder))
 }

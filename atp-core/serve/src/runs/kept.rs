@@ -121,7 +121,7 @@ async fn forget(store: &Store, config: &ServeConfig, clock: &Clock) {
             return;
         }
     };
-    let change = Change::Retain { since, most: i64::from(config.max_runs) };
+    let change = Change::Retain { since, most: i64::try_from(config.max_runs).unwrap_or(i64::MAX) };
     loop {
         match store.change(change.clone()).await {
             Ok(0) => break,

@@ -111,7 +111,7 @@ async fn list(State(service): State<Service>, caller: Caller, mut query: Query) 
     let before = query.parse("before", "the number of a run", positive)?.unwrap_or(i64::MAX);
     let limit = query.parse("limit", "a number from 1", positive)?.unwrap_or(100).min(PAGE);
     query.end()?;
-    let by = (!caller.token.selectors.is_empty()).then_some(caller.token.name.as_str());
+    let by = (!caller.token.is_whole()).then_some(caller.token.name.as_str());
     let rows = service.runs().store.runs(before, by, limit).await?;
     let runs: Vec<_> = rows.into_iter().map(|row| summary(&service, row)).collect();
     Ok(answer(&runs))
@@ -208,12 +208,13 @@ async fn end_early(
     Ok(answer(&summary(service, row)))
 }
 
-/// The run of a request, if the client may see it: one with selectors sees only its own, as outcomes name VMs.
+/// The run of a request, if the client may see it: one with selectors or verbs sees only its own, as outcomes name VMs, and have what
+/// programs printed.
 async fn visible(service: &Service, caller: &Caller, id: &str) -> Result<RunRow, Refusal> {
     let nothing = || Refusal::nothing(format!("there is no run {id:?}"));
     let number = positive(id).ok_or_else(nothing)?;
     let row = service.runs().store.run(number).await?.ok_or_else(nothing)?;
-    let is_visible = caller.token.selectors.is_empty() || row.by == caller.token.name;
+    let is_visible = caller.token.is_whole() || row.by == caller.token.name;
     if is_visible { Ok(row) } else { Err(nothing()) }
 }
 

@@ -1,8 +1,8 @@
 //! Opening the store.
 
-use std::fs::{self, DirBuilder, OpenOptions, Permissions};
+use std::fs::{self, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use std::time::Duration;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Error};
 
+use crate::settings::private_folder;
 use crate::time::{Clock, millis};
 
 use super::sql::{Db, Readers};
@@ -32,7 +33,7 @@ impl Store {
     pub(crate) async fn open(path: &Path, clock: Clock) -> Result<Store, StoreError> {
         let cannot = |source: io::Error| StoreError::Open { path: path.to_owned(), source: Arc::new(source) };
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(cannot)?;
+            private_folder(folder).map_err(cannot)?;
         }
         let lock = lock::lock(path)?;
         prepare(path).map_err(cannot)?;

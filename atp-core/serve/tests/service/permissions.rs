@@ -152,6 +152,8 @@ async fn hosts_as_targets_need_all_of_their_vms() {
         (&["h1/"][..], "h1/", true),
         (&["h1/*"][..], "h1/", true),
         (&["h1/vm1"][..], "h1/", false),
+        (&["/^vm/"][..], "h1/", false),
+        (&["h1//^vm/"][..], "h1/", false),
         (&["h1/"][..], "h2/", false),
     ] {
         let token = bed.token(Role::Viewer, selectors, &[]);
@@ -162,6 +164,50 @@ async fn hosts_as_targets_need_all_of_their_vms() {
             "{selectors:?} on {selected}: {}",
             reply.text()
         );
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_tells_a_token_nothing_of_vms_and_hosts_that_are_not_its() {
+    let bed = Bed::start(2, 3).await;
+    let token = bed.token(Role::Viewer, &["h1/vm1"], &[]);
+    let look = json!({"op": "vm-info"});
+    let mut refusals = Vec::new();
+    for selected in ["h1/*", "h1/vm[!1]", "h2/*", "h9/*", "h9/vm1", "@none/", "*"] {
+        let reply = bed.post("/api/v1/plans", &token, &request(selected, &look)).await;
+        assert_eq!(reply.kind(), "permission-denied", "{selected}: {}", reply.text());
+        let text = reply.text();
+        assert!(!["vm2", "vm3", "h2", "h9"].iter().any(|name| text.contains(name)), "{selected}: {text}");
+        refusals.push(text);
+    }
+    // A host that there is not looks like one that is another's.
+    assert_eq!(refusals[2], refusals[3]);
+    let named = bed.post("/api/v1/plans", &token, &request("h1/vm2", &look)).await;
+    assert!(named.text().contains("h1/vm2"), "{}", named.text());
+}
+
+#[tokio::test]
+async fn a_token_with_verbs_sees_the_runs_of_its_own_alone() {
+    let bed = Bed::start(1, 1).await;
+    let exec = json!({"op": "exec", "program": "true"});
+    let start = async |token: &str| {
+        let reply = bed.post("/api/v1/runs", token, &request("h1/vm1", &exec)).await;
+        assert!(reply.status.is_success(), "{}", reply.text());
+        reply.json()["id"].as_u64().unwrap()
+    };
+    let all = bed.token(Role::Operator, &[], &[]);
+    let of_others = start(&all).await;
+    let scraper = bed.token(Role::Viewer, &[], &["stats"]);
+    let other = bed.token(Role::Operator, &[], &["exec"]);
+    let own = start(&other).await;
+    for (token, sees) in [(&scraper, vec![]), (&other, vec![own]), (&all, vec![own, of_others])] {
+        let runs = bed.get("/api/v1/runs", token).await.json();
+        let ids: Vec<_> = runs.as_array().unwrap().iter().map(|run| run["id"].as_u64().unwrap()).collect();
+        assert_eq!(ids, sees);
+        for part in ["", "/plan", "/outcomes", "/events", "/junit"] {
+            let reply = bed.get(&format!("/api/v1/runs/{of_others}{part}"), token).await;
+            assert_eq!(reply.status == 404, !sees.contains(&of_others), "{part}: {}", reply.status);
+        }
     }
 }
 

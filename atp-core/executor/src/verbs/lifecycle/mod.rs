@@ -243,21 +243,35 @@ async fn request_on(
         },
         (action, _) => ask(action).await,
     };
-    let error = match asked {
+    match asked {
         // QEMU leaves a VM that was kept after a crash paused when it is reset.
         Ok(()) if (spec.action, before.state) == (Lifecycle::Reset, DomainState::Crashed) => {
             let resumed = connection.domain_lifecycle(domain.uuid, Lifecycle::Resume).await;
-            return Ok(match (resumed, vm_now(connection, domain, goal).await) {
+            Ok(match (resumed, vm_now(connection, domain, goal).await) {
                 (Err(_), Ok(now)) if !now.state.is_running() => Requested::Refused(now, Effect::Done),
                 (_, now) => Requested::Done(now.ok().map(|now| now.state)),
-            });
+            })
         }
         Ok(()) => {
             let now = vm_now(connection, domain, goal).await;
-            return Ok(Requested::Done(now.ok().map(|now| now.state)));
+            Ok(Requested::Done(now.ok().map(|now| now.state)))
         }
-        Err(error) => error,
-    };
+        Err(error) => after_failure(connection, job, domain, spec, &before, woken, error).await,
+    }
+}
+
+/// What a request came to that failed: the VM's state may show more than the error says. `woken` is whether a VM that slept was
+/// woken before.
+async fn after_failure(
+    connection: &LibvirtConnection,
+    job: &Job,
+    domain: &DomainInfo,
+    spec: &LifecycleSpec,
+    before: &DomainInfo,
+    woken: bool,
+    error: TransportError,
+) -> Result<Requested, ProtocolError> {
+    let goal = spec.goal();
     // If the second look fails as well, the first error is the one to report.
     let effect = if woken { Effect::Done } else { error.effect() };
     match error.kind() {

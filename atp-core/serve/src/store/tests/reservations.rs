@@ -128,7 +128,6 @@ async fn is_kept(store: &Store) {
     assert_eq!(names(store, 100).await, ["vm1 old"]);
     let mut copy = request("new", 1, 1, 100);
     copy.candidates[0].is_copy = true;
-    copy.candidates[0].host = "h2".parse().unwrap();
     let error = store.change(reserve(copy)).await.unwrap_err();
     assert!(matches!(error, StoreError::TooFewFree { free: 0 }), "{error}");
     store.change(reserve(request("new", 2, 1, 100))).await.unwrap();
@@ -140,7 +139,8 @@ async fn what_a_file_of_the_schema_before_has_reserved_stays_reserved() {
     let bed = Bed::sqlite();
     let Bed::Sqlite(folder) = &bed else { unreachable!() };
     let before = before_copies(schema::STEPS);
-    let marks = format!("PRAGMA application_id = {}; PRAGMA user_version = {};", schema::APPLICATION, before.len());
+    let marks =
+        format!("PRAGMA application_id = {}; PRAGMA user_version = {};", schema::APPLICATION, before.len());
     let all = sqlx::AssertSqlSafe(format!("{}{marks}{RESERVED}", before.concat()));
     execute(&folder.path().join("runs.sqlite"), all).await;
     is_kept(&bed.open().await.unwrap()).await;

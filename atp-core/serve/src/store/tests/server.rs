@@ -72,7 +72,7 @@ async fn other_schemas_and_databases_of_other_programs_are_refused_by_name() {
     drop(open(&address).await.unwrap());
     server.execute("one", "UPDATE atp_store SET version = 99").unwrap();
     let error = open(&address).await.unwrap_err();
-    assert!(matches!(error, StoreError::Newer { found: 99, known: 4, .. }), "{error}");
+    assert!(matches!(error, StoreError::Newer { found: 99, known: 5, .. }), "{error}");
     assert!(error.to_string().contains("/one is of schema 99"), "{error}");
 
     let other = server.database("other").unwrap();
