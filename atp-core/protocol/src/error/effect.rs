@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use atp_transport::{Effect, Failure};
 
-use super::ProtocolError;
 use super::hint::is_exhausted;
+use super::{FileError, ProtocolError};
 use crate::refusal::RefusalKind;
 
 impl ProtocolError {
@@ -84,6 +84,9 @@ impl ProtocolError {
             ProtocolError::Timeout { .. }
             | ProtocolError::VmSilent { .. }
             | ProtocolError::StillRunning { .. } => true,
+            ProtocolError::File(FileError::Local { source, .. }) => {
+                source.kind() == std::io::ErrorKind::TimedOut
+            }
             _ => self.cause().is_some_and(ProtocolError::is_timeout),
         }
     }

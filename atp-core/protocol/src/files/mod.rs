@@ -20,9 +20,14 @@ mod push;
 mod script;
 mod unpack;
 
+use std::io;
+use std::path::Path;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 pub use crate::digest::{Digest, InvalidDigest};
 pub use crate::error::FileError;
@@ -76,8 +81,42 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
         Err(error) => match error.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
             // The runtime is shutting down, so no caller sees this error.
-            Err(error) => Err(FileError::local("wait for work on", "", std::io::Error::other(error))),
+            Err(error) => Err(FileError::local("wait for work on", "", io::Error::other(error))),
         },
+    }
+}
+
+/// As [`blocking`], for work that replaces the destination with its last step. It has to ask before it takes that step: it may not
+/// take it once `deadline` has passed or this future was dropped, so that nothing changes after its outcome is known.
+async fn blocking_by<T: Send + 'static>(
+    deadline: Instant,
+    destination: &Path,
+    work: impl FnOnce(&dyn Fn() -> Result<()>) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    /// Keeps the step from being taken when it is dropped. True as soon as one side has decided.
+    struct Decided(Arc<AtomicBool>);
+    impl Drop for Decided {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Release);
+        }
+    }
+    let decided = Decided(Arc::default());
+    let late = {
+        let destination = destination.to_owned();
+        move || {
+            let error =
+                io::Error::new(io::ErrorKind::TimedOut, "the deadline passed before the copy was on disk");
+            FileError::local("write", &destination, error)
+        }
+    };
+    let (too_late, asked) = (late.clone(), Arc::clone(&decided.0));
+    let may_begin = move || if asked.swap(true, Ordering::AcqRel) { Err(too_late()) } else { Ok(()) };
+    let mut work = pin!(blocking(move || work(&may_begin)));
+    match timeout_at(deadline, &mut work).await {
+        Ok(done) => done,
+        Err(_) if !decided.0.swap(true, Ordering::AcqRel) => Err(late()),
+        // The step was begun, and is short.
+        Err(_) => work.await,
     }
 }
 

@@ -15,7 +15,7 @@ use super::handle::{Chunk, Reader};
 use super::list::{FileInfo, FileKind, stat};
 use super::partial::{self, PRIVATE, partial_path};
 use super::place::check_folder;
-use super::{Progress, TransferPolicy, blocking};
+use super::{Progress, TransferPolicy, blocking, blocking_by};
 use crate::carrier::Carrier;
 use crate::digest::Digest;
 use crate::error::FileError;
@@ -111,7 +111,15 @@ impl Pull {
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<Pulled> {
         let (file, pulled) = self.fetch(carrier, deadline, progress).await?;
-        self.finish(file, Permissions::from_mode(pulled.info.mode & 0o777)).await?;
+        let finished = self.finish(file, Permissions::from_mode(pulled.info.mode & 0o777), deadline).await;
+        finished.map_err(|error| match error.is_timeout() {
+            true => {
+                let (path, partial) = (self.shown(), Some(self.partial_path().display().to_string()));
+                let (done, source) = (pulled.size, Box::new(error));
+                FileError::Stopped { path, done, total: done, partial, source }.into()
+            }
+            false => error,
+        })?;
         Ok(pulled)
     }
 
@@ -181,12 +189,12 @@ impl Pull {
         partial_path(&self.destination)
     }
 
-    /// Gives the complete and verified copy its mode and its name.
-    async fn finish(&self, file: Arc<File>, mode: Permissions) -> Result<()> {
+    /// Gives the complete and verified copy its mode and its name, if it is on disk by `deadline`.
+    pub(super) async fn finish(&self, file: Arc<File>, mode: Permissions, deadline: Instant) -> Result<()> {
         let (destination, partial_path, sync) = (self.destination.clone(), self.partial_path(), self.sync);
-        blocking(move || {
+        blocking_by(deadline, &self.destination, move |may_begin| {
             let failed = |error| FileError::local("write", &destination, error);
-            // Syncing a large file takes long. If it is cut off here, the file still is a partial file that can be
+            // Syncing a large file takes long. If it is given up here, the file still is a partial file that can be
             // resumed.
             sync(&file).map_err(failed)?;
             if !partial::is_at(&file, &partial_path).map_err(failed)? {
@@ -196,6 +204,7 @@ impl Pull {
             file.set_permissions(mode).map_err(failed)?;
             put_in_place(&file, &partial_path, &destination, sync).map_err(|error| {
                 if partial::is_at(&file, &partial_path).unwrap_or_default() {
+            may_begin()?;
                     let _ = file.set_permissions(Permissions::from_mode(PRIVATE));
                 }
                 failed(error)

@@ -2,7 +2,7 @@
 //! unpacked here.
 
 use std::fs::File;
-use std::io::{self, BufReader, Seek as _};
+use std::io::{BufReader, ErrorKind, Seek as _};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -15,7 +15,7 @@ use super::place::{check_folder, put_folder_in_place};
 use super::pull::{Pull, Pulled};
 use super::script::{self, Script, watch_tar};
 use super::unpack::unpack;
-use super::{Progress, TransferPolicy, blocking};
+use super::{Progress, TransferPolicy, blocking, blocking_by};
 use crate::carrier::Carrier;
 use crate::digest::Digest;
 use crate::error::{FileError, ProtocolError, Result};
@@ -159,17 +159,23 @@ impl PullFolder {
         if self.is_packed {
             let (archive, to) = (self.partial_path(), packed_path(&self.destination));
             let path = to.clone();
-            blocking(move || {
+            blocking_by(deadline, &path, move |may_begin| {
+                let failed = |error| FileError::local("write", &to, error);
                 let sync = |file: &File| file.sync_all();
+                sync(&file).map_err(failed)?;
+                may_begin()?;
                 let kept = make_folder(folder_of(&to), &sync)
                     .and_then(|()| put_in_place(&file, &archive, &to, sync));
-                kept.map_err(|error| FileError::local("write", to, error))
+                kept.map_err(failed)
             })
             .await?;
             return Ok(Pulled { path, ..pulled });
         }
         let (whole, destination, opened) = (self.path.clone(), self.destination.clone(), file.clone());
-        let placed = blocking(move || put(&opened, &whole, &destination, Some(deadline))).await;
+        let placed = blocking_by(deadline, &self.destination, move |may_begin| {
+            put(&opened, &whole, &destination, may_begin)
+        });
+        let placed = placed.await;
         partial.remove_partial(file).await;
         placed.map(|()| pulled)
     }
@@ -211,22 +217,38 @@ fn packed_path(folder: &Path) -> PathBuf {
 pub fn unpack_folder(archive: &Path, whole: &str, destination: &Path) -> Result<()> {
     check_folder(destination)?;
     let archive = File::open(archive).map_err(|error| FileError::local("read", archive, error))?;
-    put(&archive, whole, destination, None)
+    put(&archive, whole, destination, &|| Ok(()))
 }
 
-/// Unpacks an archive beside the destination, and puts the folder in its place, unless the deadline has passed by then.
-fn put(archive: &File, whole: &str, destination: &Path, deadline: Option<Instant>) -> Result<()> {
+/// Unpacks an archive beside the destination, and puts the folder in its place, if it may begin with that then.
+fn put(archive: &File, whole: &str, destination: &Path, may_begin: &dyn Fn() -> Result<()>) -> Result<()> {
     let failed = |error| FileError::local("unpack into", destination, error);
     let unfinished =
         tempfile::Builder::new().prefix(".atp-").suffix(".part").tempdir_in(folder_of(destination));
     let unfinished = unfinished.map_err(failed)?;
-    let root = OwnedFd::from(File::open(unfinished.path()).map_err(failed)?);
+    let placed = unpack_and_put(archive, whole, unfinished.path(), destination, may_begin);
+    let left = unfinished.path().to_owned();
+    // After a rename nothing is left there to be removed.
+    if let Err(error) = unfinished.close()
+        && error.kind() != ErrorKind::NotFound
+    {
+        tracing::warn!(%error, folder = %left.display(), "what was unpacked is left behind");
+    }
+    placed
+}
+
+fn unpack_and_put(
+    archive: &File,
+    whole: &str,
+    unfinished: &Path,
+    destination: &Path,
+    may_begin: &dyn Fn() -> Result<()>,
+) -> Result<()> {
+    let failed = |error| FileError::local("unpack into", destination, error);
+    let root = OwnedFd::from(File::open(unfinished).map_err(failed)?);
     let mut archive = archive;
     archive.rewind().map_err(failed)?;
     let folders = unpack(BufReader::with_capacity(1 << 16, archive), &root, whole)?;
-    if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-        return Err(failed(io::ErrorKind::TimedOut.into()));
-    }
-    // After a rename nothing is left there to be removed.
-    put_folder_in_place(unfinished.path(), &root, &folders, destination)
+    may_begin()?;
+    put_folder_in_place(unfinished, &root, &folders, destination)
 }

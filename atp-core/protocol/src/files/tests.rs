@@ -6,7 +6,7 @@ use std::future::Future;
 use std::io::ErrorKind;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use atp_transport::Effect;
@@ -415,6 +415,43 @@ async fn a_pull_is_done_when_the_copy_and_its_name_are_on_disk() {
     pull.sync = |file| if file.metadata()?.is_dir() { Err(ErrorKind::Other.into()) } else { Ok(()) };
     let error = pull.run(&guest, soon(), &mut |_| {}).await.unwrap_err();
     assert!(error.to_string().starts_with("cannot make the folder"), "{error}");
+}
+
+/// Runs a test with one thread for blocking work, which does what is asked of it in this order.
+fn with_one_blocking_thread<F: Future>(test: F) -> F::Output {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.max_blocking_threads(1).enable_all().build().unwrap().block_on(test)
+}
+
+/// Returns when the blocking work that was asked for before has ended.
+async fn blocking_work_ended() {
+    tokio::task::spawn_blocking(|| ()).await.unwrap();
+}
+
+#[test]
+fn a_disk_that_is_slow_changes_nothing_after_the_deadline() {
+    static GOES_ON: OnceLock<()> = OnceLock::new();
+    with_one_blocking_thread(async {
+        let (guest, pulling) = (LocalGuest::default(), Pulling::new());
+        let copy = pulling.here.join("copy");
+        fs::write(&copy, "old").unwrap();
+        let mut pull = pulling.pull();
+        let (file, _) = pull.fetch(&guest, soon(), &mut |_| {}).await.unwrap();
+        pull.sync = |_| {
+            GOES_ON.wait();
+            Ok(())
+        };
+        let by = Instant::now() + Duration::from_millis(50);
+        let finished = pull.finish(file, fs::Permissions::from_mode(0o600), by);
+        let finished = tokio::time::timeout(Duration::from_secs(30), finished).await;
+        GOES_ON.set(()).unwrap();
+        assert!(finished.expect("it ends by its deadline").unwrap_err().is_timeout());
+        blocking_work_ended().await;
+        assert_eq!(fs::read(&copy).unwrap(), b"old");
+        let pulled = pulling.pull().run(&guest, soon(), &mut |_| {}).await.unwrap();
+        assert_eq!(pulled.resumed_at, SIZE as u64);
+        pulling.assert_there();
+    });
 }
 
 #[tokio::test]
