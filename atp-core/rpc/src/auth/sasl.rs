@@ -12,6 +12,7 @@ use super::scram::{Hash, Proof, Scram};
 use crate::connect_error::ConnectFailure;
 use crate::link::Link;
 use crate::numbers::procedure;
+use crate::uri::Transport;
 
 /// The mechanisms that are here, the best first.
 const MECHANISMS: [(&str, Option<Hash>); 4] = [
@@ -32,6 +33,9 @@ const IN_THE_CLEAR: &str = if cfg!(feature = "gssapi") {
 } else {
     "over plain TCP it has to be GSSAPI, a feature that is not built in: use TLS, ssh or a socket"
 };
+
+const TO_ANYONE: &str =
+    "with no_verify the far end may be anyone, to whom no password is sent: leave no_verify out of the URI";
 
 /// Bytes of a nonce, before they are encoded.
 const NONCE: usize = 18;
@@ -55,7 +59,11 @@ pub(super) async fn authenticate(
         return gssapi::authenticate(link, host, way.private, way.layer).await;
     }
     let Some((name, hash)) = by_password else {
-        return refuse(if way.private { KNOWN } else { IN_THE_CLEAR });
+        return refuse(match way.uri.transport {
+            _ if way.private => KNOWN,
+            Transport::Tls | Transport::Ssh => TO_ANYONE,
+            _ => IN_THE_CLEAR,
+        });
     };
     let Credentials { user, password } = credentials?;
     let Some(hash) = *hash else {

@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
-use super::{Dialled, Stderr};
+use super::{Dialled, Stderr, is_verified};
 use crate::connect_error::{ConnectFailure, Progress, Stage};
 use crate::options::ConnectOptions;
 use crate::settings::reading;
@@ -47,12 +47,13 @@ pub(super) async fn ssh(
     let patience = options.timeout.max(Duration::from_secs(1)).as_secs();
     command.args(["-T", "-e", "none", "-o", "BatchMode=yes"]);
     command.args(["-o", &format!("ConnectTimeout={patience}"), "-o", "ServerAliveInterval=15"]);
-    if uri.flag("no_verify") {
+    if !is_verified(uri) {
         command.args(["-o", "StrictHostKeyChecking=no"]);
     }
     let host = uri.host.as_deref().unwrap_or("localhost");
     command.args(["--", host, &format!("sh -c {}", quote(&far_script(uri, options.read_only)?))]);
-    start(program, command, progress)
+    let dialled = start(program, command, progress)?;
+    Ok(Dialled { private: is_verified(uri), ..dialled })
 }
 
 /// Starts the command that a URI names.

@@ -56,6 +56,11 @@ impl Dialled {
     }
 }
 
+/// Whether the far end of TLS or ssh is verified. Without that it may be anyone.
+fn is_verified(uri: &Uri) -> bool {
+    !uri.flag("no_verify")
+}
+
 /// Opens the way that a URI names. Dropping the future leaves nothing behind.
 pub(crate) async fn dial(
     uri: &Uri,
@@ -70,7 +75,7 @@ pub(crate) async fn dial(
         Transport::Tcp => Ok(Dialled::new(tcp::connect(uri, tcp::PORT, progress).await?, false)),
         Transport::Tls => {
             let socket = tcp::connect(uri, tls::PORT, progress).await?;
-            let dialled = Dialled::new(tls::negotiate(socket, uri, progress).await?, true);
+            let dialled = Dialled::new(tls::negotiate(socket, uri, progress).await?, is_verified(uri));
             Ok(Dialled { separate: true, ..dialled })
         }
         Transport::Unix => Ok(Dialled::new(unix::connect(uri, options.read_only, progress).await?, true)),

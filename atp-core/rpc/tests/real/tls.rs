@@ -61,6 +61,7 @@ impl Bed {
             let at = |name: &str| folder.join(name);
             issue(&authority, names, years, &at("servercert.pem"), &at("serverkey.pem"));
             fs::write(at("cacert.pem"), authority.pem()).unwrap();
+            fs::write(at("libvirt.conf"), "mech_list: PLAIN\n").unwrap();
             format!(
                 "auth_unix_rw = \"none\"\nlisten_addr = \"127.0.0.1\"\nlisten_tls = 1\nlisten_tcp = 1\n\
                  tls_port = \"{tls}\"\ntcp_port = \"{tcp}\"\nauth_tcp = \"none\"\n\
@@ -163,6 +164,20 @@ async fn the_reason_is_given_why_the_daemons_certificate_is_not_accepted() {
         let bed = Bed::start_with(&["127.0.0.1"], years, "tls_no_sanity_certificate = 1\n");
         let folder = bed.client("client", &bed.authority, Some(&bed.authority));
         assert_eq!(bed.theirs("127.0.0.1", &folder).await, fault);
+    }
+}
+
+#[tokio::test]
+async fn a_daemon_that_is_not_verified_is_sent_no_password() {
+    let bed = Bed::start_with(&["localhost"], VALID, "auth_tls = \"sasl\"\n");
+    let folder = bed.client("client", &bed.authority, Some(&bed.authority));
+    match bed.open("localhost", &folder, "").await.unwrap_err().failure {
+        ConnectFailure::NoCredentials => {}
+        other => panic!("{other:?}"),
+    }
+    match bed.open("localhost", &folder, "&no_verify=1").await.unwrap_err().failure {
+        ConnectFailure::Mechanism { reason, .. } => assert!(reason.contains("no_verify"), "{reason}"),
+        other => panic!("{other:?}"),
     }
 }
 
