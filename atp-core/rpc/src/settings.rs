@@ -6,6 +6,7 @@ use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 
 use rustix::process::geteuid;
+use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
 use crate::connect_error::ConnectFailure;
@@ -72,11 +73,21 @@ fn settings() -> Result<String, ConnectFailure> {
     }
 }
 
-/// Does what reads files on a thread for blocking work: a file system that hangs must not hold up the tasks of a runtime.
+/// How much of that is under way at once, for all hosts. A file system, or a server, that does not answer keeps a thread of the
+/// runtime's, which has 512 by default, for longer than its connect waits: the rest is left for others.
+static UNDER_WAY: Semaphore = Semaphore::const_new(128);
+
+/// Does what reads files, or asks other servers, on a thread for blocking work: one that hangs must not hold up the tasks of a
+/// runtime. It counts among those under way until it ends, also if this future is dropped before.
 pub(crate) async fn reading<T: Send + 'static>(
     read: impl FnOnce() -> Result<T, ConnectFailure> + Send + 'static,
 ) -> Result<T, ConnectFailure> {
-    match spawn_blocking(read).await {
+    let permit = UNDER_WAY.acquire().await;
+    let work = move || {
+        let _until_it_ends = permit;
+        read()
+    };
+    match spawn_blocking(work).await {
         Ok(result) => result,
         Err(error) => match error.try_into_panic() {
             Ok(panic) => resume_unwind(panic),
@@ -140,10 +151,36 @@ fn quoted(line: &str) -> impl Iterator<Item = &str> {
 
 #[cfg(test)]
 mod tests {
+    use std::future::ready;
+    use std::sync::OnceLock;
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
     use super::*;
 
     const SETTINGS: &str = "# uri_default = \"no\"\nuri_aliases = [\n  \"hail=qemu+ssh://root@hail/system?a=b\",\n  \
                             \"snow=qemu:///system\",\n]\nuri_default = \"test:///default\"\n";
+
+    #[tokio::test]
+    async fn reads_that_hang_leave_threads_to_others() {
+        static ENDS: OnceLock<()> = OnceLock::new();
+        // More than the runtime has threads, each given up at once.
+        for _ in 0..600 {
+            let hanging = || {
+                ENDS.wait();
+                Ok(())
+            };
+            tokio::select! {
+                biased;
+                _ = reading(hanging) => panic!("it hangs"),
+                () = ready(()) => {}
+            }
+        }
+        let other = timeout(Duration::from_secs(30), spawn_blocking(|| ())).await;
+        ENDS.set(()).unwrap();
+        other.expect("a thread is free").unwrap();
+    }
 
     #[test]
     fn aliases_and_the_default() {

@@ -4,13 +4,13 @@ use libgssapi::context::{ClientCtx, CtxFlags, SecurityContext};
 use libgssapi::error::Error;
 use libgssapi::name::Name;
 use libgssapi::oid::{GSS_MECH_KRB5, GSS_NT_HOSTBASED_SERVICE};
-use tokio::task::spawn_blocking;
 
 use super::exchange::{Data, Reply, call};
 use super::layer::{Layer, LayerSlot, MOST};
 use crate::connect_error::ConnectFailure;
 use crate::link::Link;
 use crate::numbers::procedure;
+use crate::settings::reading;
 
 /// Its name in SASL.
 pub(super) const NAME: &str = "GSSAPI";
@@ -79,12 +79,12 @@ async fn step(
     mut context: ClientCtx,
     token: Option<Vec<u8>>,
 ) -> Result<(ClientCtx, Option<Vec<u8>>), ConnectFailure> {
-    let work = spawn_blocking(move || {
-        let answer = context.step(token.as_deref(), None)?;
-        Ok((context, answer.map(|answer| answer.to_vec())))
-    });
-    let result = work.await.map_err(|_| ConnectFailure::Sasl("GSSAPI could not be asked"))?;
-    result.map_err(failed)
+    reading(move || {
+        let answer = context.step(token.as_deref(), None).map_err(failed)?;
+        let answer = answer.map(|answer| answer.to_vec());
+        Ok((context, answer))
+    })
+    .await
 }
 
 fn failed(error: Error) -> ConnectFailure {

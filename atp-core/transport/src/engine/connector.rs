@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 #[cfg(feature = "native")]
 use atp_rpc::Dialler;
-use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout_at};
 
 use super::LibvirtLink;
@@ -12,6 +11,7 @@ use super::LibvirtLink;
 use super::library::Library;
 #[cfg(feature = "native")]
 use super::native;
+use super::reading::reading;
 use super::uri::{LibvirtUri, Transport};
 use crate::admission::calls::InFlight;
 use crate::config::{Engine, TransportConfig};
@@ -130,9 +130,9 @@ impl Connector for LibvirtConnector {
         let parsed = match text.contains(':') {
             true => LibvirtUri::parse(&text),
             // A name is looked up in a file.
-            false => spawn_blocking(move || LibvirtUri::parse(&text))
-                .await
-                .unwrap_or_else(|error| Err(error.to_string())),
+            false => {
+                reading(move || LibvirtUri::parse(&text)).await.unwrap_or_else(|error| Err(error.to_string()))
+            }
         };
         let uri = parsed
             .map_err(|reason| ConnectError::new(ErrorKind::InvalidUri, reason).at(ConnectStage::Settings))?;

@@ -16,6 +16,7 @@ pub(crate) mod library;
 mod listing;
 #[cfg(feature = "native")]
 mod native;
+mod reading;
 mod ssh_faults;
 pub(crate) mod uri;
 #[cfg(feature = "native")]

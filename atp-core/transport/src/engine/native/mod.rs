@@ -11,11 +11,11 @@ use std::sync::OnceLock;
 
 use atp_api::Hint;
 use atp_rpc::{ConnectOptions, Connection, Dialler, Keepalive};
-use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout_at};
 
 use super::Closed;
 use super::choice::library_hint;
+use super::reading::reading;
 use super::uri::{LibvirtUri, Transport};
 use super::way;
 use crate::config::{Engine, KeepaliveConfig, TransportConfig};
@@ -138,7 +138,7 @@ async fn answers(
         return Ok(None);
     };
     // It may be in a file.
-    match timeout_at(deadline, spawn_blocking(move || source.get())).await {
+    match timeout_at(deadline, reading(move || source.get())).await {
         Ok(Ok(Ok(password))) => {
             Ok(Some(atp_rpc::Credentials { user, password: password.reveal().to_owned() }))
         }
