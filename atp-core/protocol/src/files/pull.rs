@@ -60,6 +60,8 @@ struct Partial {
     path: PathBuf,
     hasher: Sha256,
     reader: Reader,
+    /// Whether it is not known that the file has all that the hasher has seen: a write was begun, and its end was not awaited.
+    is_unsure: bool,
 }
 
 impl Pull {
@@ -138,6 +140,11 @@ impl Pull {
             FileKind::Directory => return Err(FileError::IsDirectory { path: self.path.clone() }.into()),
             _ => return Err(FileError::NotRegular { path: self.path.clone() }.into()),
         }
+        if let Some(partial) = self.partial.as_mut().filter(|partial| partial.is_unsure) {
+            // What it has open in the guest is closed if that is possible.
+            let _ = partial.reader.close(carrier, work_deadline).await;
+            self.partial = None;
+        }
         // It stays in `self` while anything is awaited, because this future may be dropped.
         let partial = match self.partial.take() {
             Some(partial) => self.partial.insert(partial),
@@ -197,6 +204,7 @@ impl Pull {
             // Syncing a large file takes long. If it is given up here, the file still is a partial file that can be
             // resumed.
             sync(&file).map_err(failed)?;
+            may_begin()?;
             if !partial::is_at(&file, &partial_path).map_err(failed)? {
                 let error = io::Error::other("it was removed or replaced while it was written");
                 return Err(FileError::local("put in place", partial_path, error));
@@ -204,7 +212,6 @@ impl Pull {
             file.set_permissions(mode).map_err(failed)?;
             put_in_place(&file, &partial_path, &destination, sync).map_err(|error| {
                 if partial::is_at(&file, &partial_path).unwrap_or_default() {
-            may_begin()?;
                     let _ = file.set_permissions(Permissions::from_mode(PRIVATE));
                 }
                 failed(error)
@@ -257,6 +264,7 @@ impl Pull {
             path: partial_path(&self.destination),
             hasher,
             reader: Reader::new(self.path.clone(), offset),
+            is_unsure: false,
         }
     }
 }
@@ -282,11 +290,13 @@ impl Partial {
             let Chunk { bytes, end } = self.reader.read(carrier, count, deadline).await?;
             self.hasher.update(&bytes);
             let (file, path) = (Arc::clone(&self.file), self.path.clone());
-            // Runs to its end even if this future is dropped: the file always has the bytes that the hasher has seen.
+            // Runs to its end even if this future is dropped, and may fail unseen then.
+            self.is_unsure = true;
             blocking(move || {
                 (&*file).write_all(&bytes).map_err(|error| FileError::local("write", path, error))
             })
             .await?;
+            self.is_unsure = false;
             tell(self.reader.offset());
             if end {
                 return Ok(());

@@ -1,7 +1,7 @@
 //! Tests of transfers to and from a guest in which each command in turn fails.
 
 use std::error::Error as _;
-use std::fs;
+use std::fs::{self, File};
 use std::future::Future;
 use std::io::ErrorKind;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -451,6 +451,43 @@ fn a_disk_that_is_slow_changes_nothing_after_the_deadline() {
         let pulled = pulling.pull().run(&guest, soon(), &mut |_| {}).await.unwrap();
         assert_eq!(pulled.resumed_at, SIZE as u64);
         pulling.assert_there();
+    });
+}
+
+#[test]
+fn what_a_dropped_copy_has_written_is_examined_again() {
+    with_one_blocking_thread(async {
+        let (guest, pulling) = (LocalGuest::default(), Pulling::new());
+        let mut pull = pulling.pull();
+        let (goes_on, held) = std::sync::mpsc::channel::<()>();
+        let mut held = Some(held);
+        let (dropped, mut is_held) = (Notify::new(), false);
+        // The second chunk waits behind this to be written.
+        let mut hold = |progress: Progress| {
+            if progress.done == 2_000
+                && let Some(held) = held.take()
+            {
+                tokio::task::spawn_blocking(move || held.recv());
+                dropped.notify_one();
+                is_held = true;
+            }
+        };
+        tokio::select! {
+            biased;
+            pulled = pull.run(&guest, soon(), &mut hold) => panic!("{pulled:?}"),
+            () = dropped.notified() => {}
+        }
+        assert!(is_held);
+        drop(goes_on);
+        blocking_work_ended().await;
+        // As if the disk had not taken it, which nobody was told.
+        let partial = File::options().write(true).open(pull.partial_path()).unwrap();
+        assert_eq!(partial.metadata().unwrap().len(), 4_000);
+        partial.set_len(2_000).unwrap();
+        let pulled = pull.run(&guest, soon(), &mut |_| {}).await.unwrap();
+        assert_eq!(pulled.resumed_at, 2_000);
+        pulling.assert_there();
+        assert_eq!(guest.open_files(), 0);
     });
 }
 
