@@ -191,9 +191,11 @@ impl WindowsGuest {
             "remove" => fs::remove_file(place(0)).unwrap(),
             "remove folder" => fs::remove_dir_all(place(0)).unwrap(),
             _ => {
-                inner.launched.push(parameters.to_vec());
+                // Without the mark, which is another each time.
+                inner.launched.push([&parameters[..4], &parameters[5..]].concat());
                 if !parameters[2].is_empty() && !place(2).is_dir() {
-                    stderr = format!("no such directory: {}\natp: not started\n", parameters[2]);
+                    stderr =
+                        format!("no such directory: {}\natp: not started {}\n", parameters[2], parameters[4]);
                     code = 125;
                 } else {
                     code = inner.status;

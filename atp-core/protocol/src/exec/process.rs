@@ -1,6 +1,7 @@
 //! A process in the guest, independent of the carrier that started it.
 
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::spec::{
     CMD, for_windows, is_for_windows, is_launched, launch_failure, name, to_command, to_windows_command,
@@ -9,6 +10,11 @@ use super::spool::Spool;
 use super::{ExecOutput, ExecPolicy, ExecSpec, poll};
 use crate::carrier::Carrier;
 use crate::error::{ProtocolError, Result};
+
+/// A mark that no program knows.
+fn new_mark() -> String {
+    Uuid::new_v4().simple().to_string()
+}
 
 /// A program that was started in a guest.
 ///
@@ -19,7 +25,8 @@ use crate::error::{ProtocolError, Result};
 pub struct Process {
     program: String,
     pid: i64,
-    launched: bool,
+    /// The mark of the launcher, if that started it.
+    mark: Option<String>,
     spool: Option<Spool>,
     /// Its result. The agent forgets a process after it has reported its end.
     ended: Option<ExecOutput>,
@@ -33,7 +40,8 @@ impl Process {
             return Process::start_on_windows(carrier, &spec, deadline).await;
         }
         let spool = spec.spool.as_deref().map(Spool::new);
-        let command = to_command(spec, spool.as_ref().map(Spool::folder))?;
+        let mark = new_mark();
+        let command = to_command(spec, spool.as_ref().map(Spool::folder), &mark)?;
         // The launcher shell is not the program that the user named.
         let program = if is_launched(spec) { name(spec) } else { &command.path };
         let pid = match poll::started(carrier, &command, program, deadline).await {
@@ -46,15 +54,17 @@ impl Process {
             }
             started => started?,
         };
-        Ok(Process { program: program.to_owned(), pid, launched: is_launched(spec), spool, ended: None })
+        let mark = Some(mark).filter(|_| is_launched(spec));
+        Ok(Process { program: program.to_owned(), pid, mark, spool, ended: None })
     }
 
     async fn start_on_windows(carrier: &impl Carrier, spec: &ExecSpec, deadline: Instant) -> Result<Self> {
         let spool = spec.spool.as_deref().map(Spool::new);
-        let command = to_windows_command(spec, spool.as_ref().map(Spool::folder))?;
+        let mark = new_mark();
+        let command = to_windows_command(spec, spool.as_ref().map(Spool::folder), &mark)?;
         let program = if spec.shell { CMD.0 } else { &spec.program };
         let pid = poll::started(carrier, &command, program, deadline).await?;
-        Ok(Process { program: program.to_owned(), pid, launched: true, spool, ended: None })
+        Ok(Process { program: program.to_owned(), pid, mark: Some(mark), spool, ended: None })
     }
 
     /// Its process id in the guest.
@@ -99,8 +109,8 @@ impl Process {
             self.ended = Some(ended);
         }
         let mut output = self.ended.clone().unwrap_or_default();
-        if self.launched
-            && let Some(reason) = launch_failure(output.exit_code, &output.stderr)
+        if let Some(mark) = &self.mark
+            && let Some(reason) = launch_failure(output.exit_code, &output.stderr, mark)
         {
             let program = self.program.clone();
             return Err(ProtocolError::ExecFailed { program, reason, libvirt: None });

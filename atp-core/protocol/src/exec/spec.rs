@@ -13,20 +13,21 @@ pub(crate) const SHELL: &str = "/bin/sh";
 pub(super) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Replaces itself with a program in a working directory, with its output in files: `$1` is the folder for these files
-/// and `$2` the directory; either may be empty. Program and arguments follow. As positional parameters they need no
-/// quoting, and no variable is set, so that the environment is the program's own.
-const LAUNCHER: &str = r#"fail() { echo 'atp: not started' >&2; exit 125; }
-[ -z "$2" ] || cd "$2" || fail
-command -v "$3" >/dev/null || { echo "$3: not found" >&2; fail; }
-[ -z "$1" ] || { (umask 077; mkdir "$1") && exec >"$1/out" 2>"$1/err"; } || fail
-shift 2
+/// and `$2` the directory; either may be empty. `$3` is the mark of this launch. Program and arguments follow. As positional
+/// parameters they need no quoting, and no variable is set, so that the environment is the program's own.
+const LAUNCHER: &str = r#"fail() { echo "atp: not started $1" >&2; exit 125; }
+[ -z "$2" ] || cd "$2" || fail "$3"
+command -v "$4" >/dev/null || { echo "$4: not found" >&2; fail "$3"; }
+[ -z "$1" ] || { (umask 077; mkdir "$1") && exec >"$1/out" 2>"$1/err"; } || fail "$3"
+shift 3
 exec "$@""#;
 
-/// The launcher's exit code and message if it did not start the program.
-const NOT_STARTED: (i32, &[u8]) = (125, b"atp: not started\n");
+/// The launcher's exit code if it did not start the program, and its message, which ends with the mark of the launch: the program
+/// does not know that, and may exit with this code and print such words itself.
+const NOT_STARTED: (i32, &str) = (125, "atp: not started ");
 
 /// As [`LAUNCHER`], for Windows: the parameters are the program, its arguments as the rest of a command line, the directory,
-/// the folder, and then the environment, `NAME=VALUE` each. A variable without which hardly any program of Windows runs is
+/// the folder, the mark, and then the environment, `NAME=VALUE` each. A variable without which hardly any program of Windows runs is
 /// kept. The program's output is copied as bytes, and its exit code passed on; a number above `0x7FFFFFFF` is negative here.
 pub(super) const WINDOWS_LAUNCHER: &str = r#"$keep='SystemRoot','SystemDrive','windir','ComSpec','PATH','PATHEXT','TEMP','TMP'
 try{
@@ -34,16 +35,16 @@ $i=New-Object Diagnostics.ProcessStartInfo
 $i.FileName=$a[0];$i.Arguments=$a[1];$i.UseShellExecute=$false
 $i.RedirectStandardOutput=$true;$i.RedirectStandardError=$true
 if($a[2]){if(-not [IO.Directory]::Exists($a[2])){throw "no such directory: $($a[2])"};$i.WorkingDirectory=$a[2]}
-if($a.Length -gt 4){
+if($a.Length -gt 5){
 foreach($name in @($i.EnvironmentVariables.Keys)){if($keep -notcontains $name){$i.EnvironmentVariables.Remove($name)}}
-foreach($pair in $a[4..($a.Length-1)]){$n=$pair.IndexOf('=');$i.EnvironmentVariables[$pair.Substring(0,$n)]=$pair.Substring($n+1)}
+foreach($pair in $a[5..($a.Length-1)]){$n=$pair.IndexOf('=');$i.EnvironmentVariables[$pair.Substring(0,$n)]=$pair.Substring($n+1)}
 }
 if($a[3]){
 [void][IO.Directory]::CreateDirectory($a[3])
 $out=[IO.File]::Create([IO.Path]::Combine($a[3],'out'));$err=[IO.File]::Create([IO.Path]::Combine($a[3],'err'))
 }else{$out=[Console]::OpenStandardOutput();$err=[Console]::OpenStandardError()}
 $c=[Diagnostics.Process]::Start($i)
-}catch{complain "$($_.Exception.GetBaseException().Message)`natp: not started`n";exit 125}
+}catch{complain "$($_.Exception.GetBaseException().Message)`natp: not started $($a[4])`n";exit 125}
 $o=$c.StandardOutput.BaseStream.CopyToAsync($out);$e=$c.StandardError.BaseStream.CopyToAsync($err)
 $c.WaitForExit();$o.Wait();$e.Wait();$out.Dispose();$err.Dispose()
 exit $c.ExitCode"#;
@@ -94,8 +95,8 @@ fn check(spec: &ExecSpec) -> Result<()> {
     Ok(())
 }
 
-/// The command that starts it in a Windows guest by way of the launcher.
-pub(super) fn to_windows_command(spec: &ExecSpec, folder: Option<&str>) -> Result<guest_exec> {
+/// The command that starts it in a Windows guest by way of the launcher, with the mark of this launch.
+pub(super) fn to_windows_command(spec: &ExecSpec, folder: Option<&str>, mark: &str) -> Result<guest_exec> {
     check(spec)?;
     let (program, arguments) = if spec.shell {
         let line = std::iter::once(&spec.program).chain(&spec.args).map(String::as_str);
@@ -106,13 +107,13 @@ pub(super) fn to_windows_command(spec: &ExecSpec, folder: Option<&str>) -> Resul
     };
     let env: Vec<String> = spec.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let cwd = spec.cwd.as_deref().unwrap_or_default();
-    let mut words = vec![program, &arguments, cwd, folder.unwrap_or_default()];
+    let mut words = vec![program, &arguments, cwd, folder.unwrap_or_default(), mark];
     words.extend(env.iter().map(String::as_str));
     windows::command(WINDOWS_LAUNCHER, &words, spec.stdin.clone())
 }
 
-/// The command that starts it, with its output in files in `folder` if given.
-pub(super) fn to_command(spec: &ExecSpec, folder: Option<&str>) -> Result<guest_exec> {
+/// The command that starts it, with its output in files in `folder` if given, and with the mark of this launch.
+pub(super) fn to_command(spec: &ExecSpec, folder: Option<&str>, mark: &str) -> Result<guest_exec> {
     check(spec)?;
     let words = || std::iter::once(&spec.program).chain(&spec.args);
     let mut argv = if spec.shell {
@@ -125,7 +126,7 @@ pub(super) fn to_command(spec: &ExecSpec, folder: Option<&str>) -> Result<guest_
         let cwd = spec.cwd.clone().unwrap_or_default();
         let folder = folder.unwrap_or_default().to_owned();
         let launcher = [SHELL, "-c", LAUNCHER, "sh"].map(str::to_owned);
-        argv.splice(0..0, launcher.into_iter().chain([folder, cwd]));
+        argv.splice(0..0, launcher.into_iter().chain([folder, cwd, mark.to_owned()]));
     }
     let mut env: Vec<String> = spec.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
     if !env.is_empty() && !spec.env.iter().any(|(name, _)| name.eq_ignore_ascii_case("PATH")) {
@@ -150,9 +151,10 @@ pub(super) fn is_launched(spec: &ExecSpec) -> bool {
     spec.spool.is_some() || spec.cwd.is_some()
 }
 
-/// Why the launcher did not start the program, or none if it did.
-pub(super) fn launch_failure(exit_code: Option<i32>, stderr: &[u8]) -> Option<String> {
-    let said = stderr.strip_suffix(NOT_STARTED.1).filter(|_| exit_code == Some(NOT_STARTED.0))?;
+/// Why the launcher did not start the program, or none if it did. `mark` is that of the launch.
+pub(super) fn launch_failure(exit_code: Option<i32>, stderr: &[u8], mark: &str) -> Option<String> {
+    let ending = format!("{}{mark}\n", NOT_STARTED.1);
+    let said = stderr.strip_suffix(ending.as_bytes()).filter(|_| exit_code == Some(NOT_STARTED.0))?;
     Some(String::from_utf8_lossy(said).trim_end().to_owned())
 }
 
@@ -166,8 +168,10 @@ mod tests {
 
     use super::*;
 
+    const MARK: &str = "m";
+
     fn wire(spec: &ExecSpec) -> Value {
-        serde_json::to_value(to_command(spec, None).unwrap()).unwrap()
+        serde_json::to_value(to_command(spec, None, MARK).unwrap()).unwrap()
     }
 
     #[test]
@@ -201,7 +205,7 @@ mod tests {
             ExecSpec::new("a").in_directory(""),
             ExecSpec::new("a").spooled("tmp"),
         ] {
-            let error = to_command(&bad, None).unwrap_err();
+            let error = to_command(&bad, None, MARK).unwrap_err();
             assert_eq!(
                 (error.kind().as_str(), error.effect()),
                 ("invalid-command", atp_transport::Effect::None)
@@ -211,7 +215,7 @@ mod tests {
 
     /// Runs the agent's command on this machine.
     fn run_here(spec: &ExecSpec, folder: Option<&Path>) -> Output {
-        let command = to_command(spec, folder.map(|path| path.to_str().unwrap())).unwrap();
+        let command = to_command(spec, folder.map(|path| path.to_str().unwrap()), MARK).unwrap();
         let mut child = Command::new(command.path);
         child.args(command.arg.unwrap_or_default()).stdin(Stdio::null());
         if let Some(env) = command.env {
@@ -232,10 +236,10 @@ mod tests {
         assert_eq!((output.stdout.as_slice(), output.status.code()), (&b"/\n"[..], Some(3)));
 
         let missing = run_here(&ExecSpec::new("pwd").in_directory("/no/such"), None);
-        let reason = launch_failure(missing.status.code(), &missing.stderr).unwrap();
+        let reason = launch_failure(missing.status.code(), &missing.stderr, MARK).unwrap();
         assert!(reason.contains("/no/such"), "{reason}");
         let missing = run_here(&ExecSpec::new("no-such-program").in_directory("/"), None);
-        let reason = launch_failure(missing.status.code(), &missing.stderr).unwrap();
+        let reason = launch_failure(missing.status.code(), &missing.stderr, MARK).unwrap();
         assert!(reason.contains("no-such-program"), "{reason}");
     }
 
@@ -254,15 +258,18 @@ mod tests {
 
         // An existing folder may belong to any user.
         let again = run_here(&spec, Some(&folder));
-        assert!(launch_failure(again.status.code(), &again.stderr).is_some());
+        assert!(launch_failure(again.status.code(), &again.stderr, MARK).is_some());
     }
 
     #[test]
     fn only_the_launchers_message_means_that_nothing_was_started() {
-        assert_eq!(launch_failure(Some(125), b"no\natp: not started\n").as_deref(), Some("no"));
-        assert_eq!(launch_failure(Some(124), b"no\natp: not started\n"), None);
-        assert_eq!(launch_failure(Some(125), b"no\n"), None);
-        assert_eq!(launch_failure(None, b"atp: not started\n"), None);
+        assert_eq!(launch_failure(Some(125), b"no\natp: not started m\n", MARK).as_deref(), Some("no"));
+        assert_eq!(launch_failure(Some(124), b"no\natp: not started m\n", MARK), None);
+        assert_eq!(launch_failure(Some(125), b"no\n", MARK), None);
+        assert_eq!(launch_failure(None, b"atp: not started m\n", MARK), None);
+        // A program that does the same by another launch of its own.
+        let inner = run_here(&ExecSpec::new("pwd").in_directory("/no/such"), None);
+        assert_eq!(launch_failure(inner.status.code(), &inner.stderr, "other"), None);
     }
 
     proptest! {
