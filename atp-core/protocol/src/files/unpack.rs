@@ -24,6 +24,9 @@ use crate::error::{FileError, ProtocolError, Result};
 /// The longest path or target of a link, as the system has it.
 const LONGEST: u64 = 4096;
 
+/// The most names of a path. What removes folders has each of them open on its way down.
+const DEEPEST: usize = 256;
+
 /// The longest extended header: it has at most two paths, and numbers.
 const LONGEST_EXTENSION: u64 = 64 << 10;
 
@@ -274,7 +277,9 @@ fn parts(path: &[u8]) -> Result<Vec<&[u8]>, &'static str> {
         return Err("not a valid path");
     }
     let parts = path.split(|&byte| byte == b'/').filter(|part| !part.is_empty() && *part != b".");
-    parts.map(|part| if part == b".." { Err("a path with '..'") } else { Ok(part) }).collect()
+    let parts = parts.map(|part| if part == b".." { Err("a path with '..'") } else { Ok(part) });
+    let parts = parts.collect::<Result<Vec<_>, _>>()?;
+    if parts.len() > DEEPEST { Err("a path of more than 256 folders") } else { Ok(parts) }
 }
 
 /// Opens a folder below another one, and makes what is missing of it.
@@ -533,6 +538,13 @@ mod tests {
             let _ = place.unpack(&archive);
             place.assert_untouched();
         }
+    }
+
+    #[test]
+    fn a_path_is_not_deeper_than_it_can_be_removed() {
+        assert_eq!(parts("./".repeat(300).as_bytes()).unwrap().len(), 0);
+        assert_eq!(parts("a/".repeat(DEEPEST).as_bytes()).unwrap().len(), DEEPEST);
+        assert!(parts("a/".repeat(DEEPEST + 1).as_bytes()).unwrap_err().contains("256"));
     }
 
     #[test]
