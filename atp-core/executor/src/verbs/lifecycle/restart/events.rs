@@ -6,7 +6,7 @@ use atp_api::Policy;
 use atp_transport::domain::{DomainEventKind, DomainInfo, LifecycleChange};
 use atp_transport::{HostId, TransportError, WatchItem};
 use futures_util::future::ready;
-use futures_util::{Stream, StreamExt as _};
+use futures_util::{FutureExt as _, Stream, StreamExt as _};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::look::Seen;
@@ -58,6 +58,12 @@ pub(super) async fn wait_for_watch(
         sent: false,
     };
     timeout_at(began + share, watched).await.unwrap_or_else(|_| Err(late()))
+}
+
+/// What has arrived by now, without the events: they are of what happened before the request.
+pub(super) fn before_the_request(events: &mut (impl Stream<Item = WatchItem> + Unpin)) -> Vec<WatchItem> {
+    let arrived = std::iter::from_fn(|| events.next().now_or_never().flatten());
+    arrived.filter(|item| !matches!(item, WatchItem::Event { .. })).collect()
 }
 
 /// Waits until an event reports that the VM has restarted or stopped. If events may have been lost, it looks at the VM as
@@ -202,6 +208,20 @@ mod tests {
 
     fn unclear() -> Seen {
         Seen::Unclear("no agent".to_owned())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_happened_before_the_request_is_not_its_restart() {
+        let now = [event(1, DomainEventKind::Reboot), gap(), event(7, DomainEventKind::Reboot), present()];
+        let later = (SECOND, event(1, DomainEventKind::Reboot));
+        let mut items = stream::iter(now).chain(items_of([later]));
+        let before = before_the_request(&mut items);
+        assert!(matches!(before[..], [WatchItem::Gap { .. }, WatchItem::Present { .. }]), "{before:?}");
+        let began = Instant::now();
+        let (mut items, policy) = (stream::iter(before).chain(items), Policy::default());
+        let ended =
+            wait_for_end(&mut items, &domain(1), began + MINUTE, &policy, || async { Seen::NotYet }).await;
+        assert_eq!((ended, began.elapsed()), (RestartEnd::Restarted, SECOND));
     }
 
     #[tokio::test(start_paused = true)]

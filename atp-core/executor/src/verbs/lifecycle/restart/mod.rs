@@ -11,10 +11,10 @@ use atp_api::{Await, Data, OutcomeError, Status};
 use atp_protocol::ProtocolError;
 use atp_transport::domain::DomainInfo;
 use atp_transport::{DomainEvents, Effect, ErrorKind, Hint, HostId, TransportError, WatchItem, WatchOptions};
-use futures_util::{Stream, stream};
+use futures_util::{Stream, StreamExt as _, stream};
 use tokio::time::Instant;
 
-use self::events::{RestartEnd, wait_for_end, wait_for_watch};
+use self::events::{RestartEnd, before_the_request, wait_for_end, wait_for_watch};
 use self::look::look;
 use super::{LifecycleSpec, Requested, agent_answers, finish, request};
 use crate::verbs::completion::Completion;
@@ -50,6 +50,7 @@ pub(super) async fn restart(job: &Job, domain: &DomainInfo, spec: &LifecycleSpec
         Err(error) => return job.failure(&error),
     };
     let asked_at = Instant::now();
+    let mut events = stream::iter(before_the_request(&mut events)).chain(events);
     match request(job, domain, spec).await {
         Ok(Requested::Done(_)) => {}
         requested => {
