@@ -18,8 +18,8 @@ use crate::xdr::ToXdr;
 const EARLY: usize = 256;
 
 /// The longest payload of an event that is kept, in bytes. libvirt's own have some hundreds; QEMU's, which are passed on, some
-/// thousands. Many are queued, and a message may have 32 MiB.
-const LARGEST: usize = 1 << 20;
+/// thousands. Thousands of them are queued for each host, and a message may have 32 MiB.
+const LARGEST: usize = 1 << 16;
 
 /// What comes out of a queue of events.
 #[derive(Debug, Clone, PartialEq, Eq)]
