@@ -58,6 +58,7 @@ mod metrics;
 mod notify;
 mod observe;
 mod openapi;
+mod output;
 mod page;
 mod plans;
 mod problem;

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::controller::{Cluster, UnderWay};
 use crate::state::Service;
+use crate::output::shorten;
 use crate::store::{Finished, StartedTarget};
 
 /// What this controller knows of a run that it works on.
@@ -80,7 +81,8 @@ pub(super) fn carry_out(
                 outcome = Some(*finished);
             }
         }
-        if let Some(outcome) = outcome.or_else(|| unknown.unknown(op)) {
+        if let Some(mut outcome) = outcome.or_else(|| unknown.unknown(op)) {
+            shorten(&mut outcome);
             let Claim { controller, epoch, number } = claim;
             let finished = Finished { run: id, key: key.clone(), controller, epoch, number, outcome };
             // In this order: it is known as under way until it is known as finished.

@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep};
 use super::clock;
 use super::controller::Cluster;
 use super::target::{Prepared, carry_out};
+use crate::output::take_out;
 use crate::state::Service;
 use crate::store::{Finished, Link, Look, SharedRun, StoreError, startable};
 
@@ -131,6 +132,17 @@ impl Worker {
                 Ok(()) => {
                     self.failing.remove(&run.0);
                 }
+                Err(error) if error.is_for_good() => {
+                    tracing::error!(
+                        run = run.0,
+                        error = &error as &dyn std::error::Error,
+                        "a run cannot be worked on, and is interrupted"
+                    );
+                    match self.link.interrupt(run.0).await {
+                        Err(error) if error.is_of_statement() => failed = failed.or(Some(error)),
+                        ended => ended?,
+                    }
+                }
                 Err(error) if error.is_of_statement() => {
                     if self.failing.insert(run.0) {
                         let error = &error as &dyn std::error::Error;
@@ -177,23 +189,59 @@ impl Worker {
         Ok(())
     }
 
-    /// Tells outcomes of a run. One that the database refuses must not take the others with it.
+    /// Tells outcomes of a run.
     async fn tell_some(&mut self, run: i64, outcomes: &[Finished]) -> Result<(), StoreError> {
-        let mut failed = None;
-        match self.link.finish(run, outcomes).await {
-            Ok(()) => self.told(outcomes),
-            Err(error) if error.is_of_statement() && !error.is_busy() && outcomes.len() > 1 => {
-                for outcome in outcomes.chunks(1) {
-                    match self.link.finish(run, outcome).await {
-                        Ok(()) => self.told(outcome),
-                        Err(error) if error.is_of_statement() => failed = Some(error),
-                        Err(error) => return Err(error),
-                    }
+        let mut left = outcomes;
+        while !left.is_empty() {
+            match self.link.finish(run, left).await {
+                Ok(count) => {
+                    let (told, rest) = left.split_at(count.min(left.len()));
+                    self.told(told);
+                    left = rest;
                 }
+                Err(error) if error.is_of_statement() && !error.is_busy() => {
+                    return self.tell_singly(run, left).await;
+                }
+                Err(error) => return Err(error),
             }
-            Err(error) => failed = Some(error),
+        }
+        Ok(())
+    }
+
+    /// Tells outcomes one by one: one that the database refuses must not take the others with it.
+    async fn tell_singly(&mut self, run: i64, outcomes: &[Finished]) -> Result<(), StoreError> {
+        let mut failed = None;
+        for outcome in outcomes {
+            let mut made = self.link.finish(run, std::slice::from_ref(outcome)).await;
+            if let Err(error) = &made
+                && error.is_for_good()
+                && let Some(rest) = self.take_out(outcome, error)
+            {
+                made = self.link.finish(run, &[rest]).await;
+            }
+            match made {
+                Ok(_) => self.told(std::slice::from_ref(outcome)),
+                Err(error) if error.is_of_statement() => failed = Some(error),
+                Err(error) => return Err(error),
+            }
         }
         failed.map_or(Ok(()), Err)
+    }
+
+    /// Takes out of an outcome what the database refuses for good, and returns what is told in its place from now on; none if nothing
+    /// was left to take out.
+    fn take_out(&self, outcome: &Finished, error: &StoreError) -> Option<Finished> {
+        let mut rest = outcome.clone();
+        take_out(&mut rest.outcome, error);
+        if rest.outcome == outcome.outcome {
+            return None;
+        }
+        let (run, key) = (rest.run, &rest.key);
+        let error = error as &dyn std::error::Error;
+        tracing::error!(run, key, error, "the database refuses an outcome, which is told without its data");
+        let mut finished = self.cluster.inner.finished.lock();
+        finished.iter_mut().filter(|kept| mark(kept) == mark(&rest)).for_each(|kept| *kept = rest.clone());
+        Some(rest)
     }
 
     fn told(&self, outcomes: &[Finished]) {

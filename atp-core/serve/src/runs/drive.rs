@@ -8,7 +8,8 @@ use futures_util::FutureExt as _;
 use tokio::time::sleep;
 
 use super::Activity;
-use crate::published::{publish, shorten};
+use crate::output::{shorten, take_out};
+use crate::published::publish;
 use crate::store::{Change, Ending, EventRow, INTERRUPTED, StoreError, TargetRow};
 
 /// The most events that are written together.
@@ -48,6 +49,14 @@ pub(super) async fn drive(mut run: Run, activity: Activity) {
             }
             if let RunEvent::Finished(outcome) = &mut event {
                 shorten(outcome);
+                if let Some(error) = active.refused.lock().remove(&TargetRow::of_outcome(outcome).key) {
+                    take_out(outcome, &error);
+                }
+            }
+            if let RunEvent::Ended(statistics) = &mut event {
+                // Of the outcomes as they are kept.
+                let duration_ms = statistics.duration_ms;
+                **statistics = RunStatistics { duration_ms, ..active.statistics.lock().clone() };
             }
             let (word, outcome_of) = match &event {
                 RunEvent::Begun(_) => ("begun", None),
@@ -81,7 +90,17 @@ pub(super) async fn drive(mut run: Run, activity: Activity) {
             continue;
         }
         let change = Change::Events { run: *id, events, ending };
-        if let Err(StoreError::Closed) = write(&activity, change).await {
+        let mut written = write(&activity, &change).await;
+        if written.as_ref().is_err_and(StoreError::is_for_good)
+            && let Change::Events { events, ending, .. } = change
+        {
+            written = write_singly(&activity, events, ending).await;
+        }
+        if let Err(error) = written {
+            if !matches!(error, StoreError::Closed) {
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(run = id, error, "the run is aborted: the store will not take its events");
+            }
             // Dropping the run aborts it.
             return;
         }
@@ -90,7 +109,10 @@ pub(super) async fn drive(mut run: Run, activity: Activity) {
 }
 
 /// Writes events, as often as that takes: what is not in the store is not shown, and its run does not go on.
-async fn write(activity: &Activity, change: Change) -> Result<(), StoreError> {
+///
+/// # Errors
+/// The store is closed or another service's, or it refuses them for good.
+async fn write(activity: &Activity, change: &Change) -> Result<(), StoreError> {
     let Activity { service, run, .. } = activity;
     let mut has_failed = false;
     loop {
@@ -101,7 +123,8 @@ async fn write(activity: &Activity, change: Change) -> Result<(), StoreError> {
                 }
                 return Ok(());
             }
-            Err(StoreError::Closed) => return Err(StoreError::Closed),
+            Err(error @ (StoreError::Closed | StoreError::TakenOver { .. })) => return Err(error),
+            Err(error) if error.is_for_good() => return Err(error),
             Err(error) => {
                 if !has_failed {
                     tracing::error!(
@@ -115,6 +138,49 @@ async fn write(activity: &Activity, change: Change) -> Result<(), StoreError> {
             }
         }
     }
+}
+
+/// Writes events one by one, without those that the store refuses for good. An outcome is written without its data then.
+///
+/// # Errors
+/// The store is closed or another service's, or it refuses the run's end for good.
+async fn write_singly(
+    activity: &Activity,
+    events: Vec<EventRow>,
+    ending: Option<Ending>,
+) -> Result<(), StoreError> {
+    let run = activity.run;
+    let one = |event: EventRow| Change::Events { run, events: vec![event], ending: None };
+    for event in events {
+        let mut written = write(activity, &one(event.clone())).await;
+        if let Err(error) = &written
+            && error.is_for_good()
+            && let Some(rest) = without_data(&event, error)
+        {
+            written = write(activity, &one(rest)).await;
+        }
+        match written {
+            Ok(()) => {}
+            Err(error) if error.is_for_good() => {
+                let (seq, event) = (event.seq, event.word);
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(run, seq, event, error, "the store refuses an event, which is left out");
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    match ending {
+        Some(_) => write(activity, &Change::Events { run, events: Vec::new(), ending }).await,
+        None => Ok(()),
+    }
+}
+
+/// The event of an outcome without the outcome's data.
+fn without_data(event: &EventRow, error: &StoreError) -> Option<EventRow> {
+    let RunEvent::Finished(mut outcome) = serde_json::from_str(&event.data).ok()? else { return None };
+    take_out(&mut outcome, error);
+    let data = serde_json::to_string(&RunEvent::Finished(outcome)).ok()?;
+    Some(EventRow { data, ..event.clone() })
 }
 
 fn count(outcome: &Outcome, statistics: &parking_lot::Mutex<RunStatistics>) -> TargetRow {

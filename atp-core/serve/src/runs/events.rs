@@ -67,6 +67,8 @@ impl Place {
 /// The events after one, until the run is not under way and there are no more.
 fn frames(service: Service, run: i64, after: Place) -> impl Stream<Item = Frame> + Send {
     let console = service.runs().active(run).map(|active| Arc::clone(&active.lines));
+    // One that reads the run for the first time has the outcomes.
+    let console = console.or_else(|| (after.line > 0).then(|| service.runs().lines_of_ended(run))?);
     let reader =
         Reader { service, run, console, place: after, read: VecDeque::new(), lines: VecDeque::new() };
     stream::unfold(reader, |mut reader| async move {
@@ -79,7 +81,7 @@ fn frames(service: Service, run: i64, after: Place) -> impl Stream<Item = Frame>
 struct Reader {
     service: Service,
     run: i64,
-    /// The lines of its consoles, if it was under way here when the stream began.
+    /// The lines of its consoles, if it was under way here when the stream began, or had ended since the client has read some.
     console: Option<Arc<ConsoleLines>>,
     place: Place,
     read: VecDeque<(i64, String, String)>,

@@ -11,10 +11,14 @@ use axum::response::{IntoResponse as _, Response};
 use super::visible;
 use crate::auth::Caller;
 use crate::body::Path;
+use crate::output::shorten_to;
 use crate::problem::Refusal;
 use crate::state::Service;
 
 pub(super) const CONTENT_TYPE: &str = "application/xml";
+
+/// The most bytes of what programs printed in a report, which is made in memory.
+const MOST_OUTPUT: usize = 64 << 20;
 
 /// Outcomes that are read at a time.
 const ROWS: i64 = 500;
@@ -26,10 +30,13 @@ pub(super) async fn show(
 ) -> Result<Response, Refusal> {
     let row = visible(&service, &caller, &id).await?;
     let mut junit = Junit::new(&row.summary.op);
-    let mut after = 0;
+    let (mut after, mut left) = (0, MOST_OUTPUT);
     loop {
-        let read = service.runs().store.outcomes(&row, after, ROWS).await?;
-        read.outcomes.iter().for_each(|(_, outcome)| junit.take(outcome));
+        let mut read = service.runs().store.outcomes(&row, after, ROWS).await?;
+        for (_, outcome) in &mut read.outcomes {
+            left = shorten_to(outcome, left);
+            junit.take(outcome);
+        }
         match read.outcomes.last() {
             Some((last, _)) if !read.is_all => after = *last,
             _ => break,

@@ -1,6 +1,6 @@
 //! The runs of the service: their store, and those that are under way.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::lines::ConsoleLines;
 use crate::settings::ServeConfig;
-use crate::store::{Change, Store};
+use crate::store::{Change, Refused, Store};
 use crate::time::{Clock, millis};
 
 /// How often old runs are looked for.
@@ -21,11 +21,16 @@ const FORGET: Duration = Duration::from_secs(600);
 /// A change of the clock that is told.
 const TOLD: Duration = Duration::from_secs(60);
 
+/// The runs of which lines of consoles are kept after their end, for clients that come back.
+const ENDED: usize = 16;
+
 /// The runs of the service.
 #[derive(Debug)]
 pub(crate) struct Runs {
     pub(super) store: Store,
     active: Mutex<HashMap<i64, Arc<Active>>>,
+    /// The lines of consoles of the last runs that have ended and had some.
+    ended: Mutex<VecDeque<(i64, Arc<ConsoleLines>)>>,
 }
 
 /// A run that is planned or under way.
@@ -35,13 +40,15 @@ pub(super) struct Active {
     /// The number of its last event in the store.
     pub(super) last: watch::Sender<i64>,
     pub(super) statistics: Mutex<RunStatistics>,
+    /// What the store has refused of its outcomes, and their events do not have either.
+    pub(super) refused: Refused,
     /// Apart from the rest: a reader that waits for lines does not keep `last` from being dropped.
     pub(super) lines: Arc<ConsoleLines>,
 }
 
 impl Runs {
     pub(crate) fn new(store: Store) -> Self {
-        Runs { store, active: Mutex::default() }
+        Runs { store, active: Mutex::default(), ended: Mutex::default() }
     }
 
     /// The store.
@@ -66,13 +73,27 @@ impl Runs {
         }
         let (control, last) = (RunControl::default(), watch::Sender::new(last));
         let (statistics, lines) = (Mutex::default(), Arc::<ConsoleLines>::default());
-        let active = Arc::new(Active { control, last, statistics, lines });
+        let active = Arc::new(Active { control, last, statistics, refused: Refused::default(), lines });
         all.insert(run, active.clone());
+        self.ended.lock().retain(|(of, _)| *of != run);
         Some(active)
     }
 
     pub(super) fn deactivate(&self, run: i64) {
+        let Some(active) = self.active(run) else { return };
+        if active.lines.has_any() {
+            let mut ended = self.ended.lock();
+            if ended.len() >= ENDED {
+                ended.pop_front();
+            }
+            ended.push_back((run, active.lines.clone()));
+        }
         self.active.lock().remove(&run);
+    }
+
+    /// The lines of the consoles of a run that has ended, if they are kept.
+    pub(super) fn lines_of_ended(&self, run: i64) -> Option<Arc<ConsoleLines>> {
+        self.ended.lock().iter().find(|(of, _)| *of == run).map(|(_, lines)| lines.clone())
     }
 
     /// Forgets old runs from now on, until the service ends. Settings are read each time, as they change.

@@ -1,4 +1,4 @@
-//! The lines of consoles that a run under way captures: kept for as long as it runs, and only the last of them.
+//! The lines of consoles that a run captures: kept for as long as it runs and some time after it, and only the last of them.
 //!
 //! Each reader has its place among them and nothing else. One that falls behind is told, in the text of each console, that lines are
 //! missing.
@@ -71,6 +71,11 @@ impl ConsoleLines {
             kept.last_gone.insert((line.host, line.vm), number);
         }
         self.last.send_modify(|last| *last += 1);
+    }
+
+    /// Whether there were any.
+    pub(super) fn has_any(&self) -> bool {
+        *self.last.borrow() > 0
     }
 
     /// The lines after this number, at most so many; none if there are no more yet.

@@ -124,8 +124,8 @@ pub(super) fn carry_out(service: &Service, plan: Plan, activity: Activity) {
     if let Some(cluster) = service.cluster() {
         return cluster.wake();
     }
-    let recorder =
-        RunRecorder::new(service.runs().store.clone(), activity.run, service.config().files().ok());
+    let (store, files) = (service.runs().store.clone(), service.config().files().ok());
+    let recorder = RunRecorder::new(store, activity.run, files, activity.active.refused.clone());
     let journal: std::sync::Arc<dyn atp_executor::Recorder> = std::sync::Arc::new(recorder);
     let run = service.executor().run_noted(plan, Some(journal), &activity.active.control);
     let span = tracing::debug_span!("run", run = activity.run);

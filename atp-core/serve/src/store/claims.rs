@@ -16,10 +16,14 @@ use uuid::Uuid;
 use super::StoreError;
 use super::link::Link;
 use super::read::recorded;
+use super::recover;
 use super::sql::{Db, DbRow, storable, values};
 
 /// The most targets that are skipped, or given up, in a transaction.
 const SOME: i64 = 200;
+
+/// The bytes of outcomes after which no more are put into a statement: a server takes less than 1 GB, and has its time for each.
+const MOST_BYTES: usize = 4 << 20;
 
 /// How long no controller has known a host until its targets are settled, milliseconds: longer than a controller takes to
 /// start again.
@@ -114,8 +118,9 @@ impl Link {
         self.end(db, made).await
     }
 
-    /// Records outcomes, all of one run. Those of targets that have one already are passed over.
-    pub(crate) async fn finish(&mut self, run: i64, outcomes: &[Finished]) -> Result<(), StoreError> {
+    /// Records outcomes, all of one run: all of them, or the first ones if they are large. Returns how many. Those of targets that
+    /// have one already are passed over.
+    pub(crate) async fn finish(&mut self, run: i64, outcomes: &[Finished]) -> Result<usize, StoreError> {
         let mut db = self.begin().await?;
         let made = finish(&mut db, run, outcomes).await;
         self.end(db, made).await
@@ -160,6 +165,13 @@ impl Link {
         let statement = "DELETE FROM runs WHERE id = $1 AND state = 'planning' AND planner = $2";
         let made = db.execute(statement, values![run, controller]).await;
         self.end(db, made).await.map(drop)
+    }
+
+    /// Ends a run whose rows cannot be worked on, as one that was interrupted: it is shown so, and can be resumed.
+    pub(crate) async fn interrupt(&mut self, run: i64) -> Result<(), StoreError> {
+        let mut db = self.begin().await?;
+        let made = interrupt(&mut db, run).await;
+        self.end(db, made).await
     }
 
     /// Lets targets wait again for which nothing was sent.
@@ -476,21 +488,25 @@ async fn start(db: &mut Db, locked: &mut Locked, look: &Look<'_>) -> Result<Vec<
     Ok(started)
 }
 
-async fn finish(db: &mut Db, run: i64, outcomes: &[Finished]) -> Result<(), Error> {
-    let Some(mut locked) = lock(db, run).await? else { return Ok(()) };
-    let row = |(n, finished): (usize, &Finished)| {
-        let Finished { key, controller, epoch, number, outcome, .. } = finished;
-        Ok::<_, Error>(serde_json::json!({
-            "n": n,
+async fn finish(db: &mut Db, run: i64, outcomes: &[Finished]) -> Result<usize, Error> {
+    let (mut rows, mut bytes) = (Vec::new(), 0);
+    for Finished { key, controller, epoch, number, outcome, .. } in outcomes {
+        let json = encoded(outcome)?;
+        bytes += json.len();
+        rows.push(serde_json::json!({
+            "n": rows.len(),
             "key": storable(key),
             "controller": controller,
             "epoch": epoch,
             "number": number,
-            "outcome": encoded(outcome)?,
+            "outcome": json,
             "failed": is_failure(outcome.status),
-        }))
-    };
-    let rows: Vec<_> = outcomes.iter().enumerate().map(row).collect::<Result<_, _>>()?;
+        }));
+        if bytes >= MOST_BYTES {
+            break;
+        }
+    }
+    let Some(mut locked) = lock(db, run).await? else { return Ok(outcomes.len()) };
     let statement =
         "UPDATE targets SET state = 'finished', outcome = f.outcome, shown = TRUE, failed = f.failed
         FROM json_to_recordset(CAST($2 AS JSON)) AS f
@@ -500,13 +516,24 @@ async fn finish(db: &mut Db, run: i64, outcomes: &[Finished]) -> Result<(), Erro
         RETURNING f.n";
     let changed = db.rows(statement, values![run, &encoded(&rows)?]).await?;
     let changed: BTreeSet<_> = changed.iter().map(|row| row.int("n")).collect::<Result<_, _>>()?;
+    let count = rows.len();
     let mut events = Vec::new();
-    for (_, Finished { outcome, .. }) in (0..).zip(outcomes).filter(|(n, _)| changed.contains(n)) {
+    for (_, Finished { outcome, .. }) in (0..).zip(outcomes).take(count).filter(|(n, _)| changed.contains(n))
+    {
         locked.statistics.add(outcome);
         events.push(encoded(&RunEvent::Finished(Box::new(outcome.clone())))?);
     }
     locked.events(db, "finished", &events).await?;
-    locked.save(db).await
+    locked.save(db).await?;
+    Ok(count)
+}
+
+async fn interrupt(db: &mut Db, run: i64) -> Result<(), Error> {
+    let statement = "SELECT op, atp_now() AS now FROM runs WHERE id = $1 AND state = 'running' FOR UPDATE";
+    let Some(row) = db.row(statement, values![run]).await? else { return Ok(()) };
+    recover::interrupt(db, run, &row.text("op")?, row.int("now")?).await?;
+    db.execute("SELECT pg_notify('atp', 'run')", values![]).await?;
+    Ok(())
 }
 
 fn named(target: &RecordedTarget, outcome: Outcome) -> Outcome {

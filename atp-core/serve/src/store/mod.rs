@@ -40,7 +40,7 @@ pub(crate) use change::{Change, Ending, EventRow, NewRun, Share, Started, Target
 pub(crate) use claims::{Finished, Look, SharedRun, Started as StartedTarget, startable};
 pub(crate) use link::Link;
 pub(crate) use read::{OutcomesRead, RunRow};
-pub(crate) use recorder::{RunRecorder, key};
+pub(crate) use recorder::{Refused, RunRecorder, key};
 pub(crate) use recover::INTERRUPTED;
 pub(crate) use reservations::NewReservations;
 pub(crate) use server::Shared;
@@ -143,6 +143,11 @@ impl StoreError {
     /// Whether the database refused a statement, and goes on: what has to do with other rows can be done.
     pub(crate) fn is_of_statement(&self) -> bool {
         matches!(self, StoreError::Failed { source, .. } if sql::is_of_statement(source))
+    }
+
+    /// Whether the database refuses for good what it was given, or has what cannot be read: it is of no use to try that again.
+    pub(crate) fn is_for_good(&self) -> bool {
+        matches!(self, StoreError::Failed { source, .. } if sql::is_for_good(source))
     }
 
     /// Whether another transaction has locked what was to be changed, or the server ended it for that or for its time.

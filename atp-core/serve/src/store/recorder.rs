@@ -1,6 +1,7 @@
 //! A run's recorder: the rows of its targets.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -8,10 +9,15 @@ use atp_api::Outcome;
 use atp_executor::{JournalError, Recorder, Target};
 use atp_transport::HostId;
 use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
 
-use crate::published::{has_files, is_too_long, publish, shorten};
+use crate::output::{is_too_long, shorten, take_out};
+use crate::published::{has_files, publish};
 
 use super::{Change, Store, StoreError, TargetRow};
+
+/// Why the store refuses for good what operations yielded, by the keys of their targets: their events say it too.
+pub(crate) type Refused = Arc<Mutex<HashMap<String, StoreError>>>;
 
 /// Records the targets of one run.
 #[derive(Debug, Clone)]
@@ -19,27 +25,35 @@ pub(crate) struct RunRecorder {
     store: Store,
     run: i64,
     files: Option<PathBuf>,
+    refused: Refused,
 }
 
 impl RunRecorder {
     /// `files` is the folder of files that outcomes name.
-    pub(crate) fn new(store: Store, run: i64, files: Option<PathBuf>) -> Self {
-        RunRecorder { store, run, files }
+    pub(crate) fn new(store: Store, run: i64, files: Option<PathBuf>, refused: Refused) -> Self {
+        RunRecorder { store, run, files, refused }
     }
 
-    async fn record(&self, change: Change) -> Result<(), JournalError> {
-        let made = self.store.change(change).await;
-        made.map(drop).map_err(|error| JournalError::Store {
-            store: "the service's store".to_owned(),
-            source: Arc::new(error),
-        })
+    async fn record_outcome(&self, key: &str, outcome: &Outcome) -> Result<i64, StoreError> {
+        let outcome = serde_json::to_string(outcome);
+        let outcome = outcome.map_err(|error| self.store.failed(sqlx::Error::Encode(Box::new(error))))?;
+        self.store.change(Change::TargetFinished { run: self.run, key: key.to_owned(), outcome }).await
     }
+}
+
+fn journal(made: Result<i64, StoreError>) -> Result<(), JournalError> {
+    made.map(drop).map_err(|error| JournalError::Store {
+        store: "the service's store".to_owned(),
+        source: Arc::new(error),
+    })
 }
 
 impl Recorder for RunRecorder {
     fn started<'a>(&'a self, target: &'a Target) -> BoxFuture<'a, Result<(), JournalError>> {
         let key = TargetRow::of(target).key;
-        Box::pin(self.record(Change::TargetStarted { run: self.run, key }))
+        Box::pin(
+            async move { journal(self.store.change(Change::TargetStarted { run: self.run, key }).await) },
+        )
     }
 
     fn finished<'a>(&'a self, outcome: &'a Outcome) -> BoxFuture<'a, Result<(), JournalError>> {
@@ -52,11 +66,21 @@ impl Recorder for RunRecorder {
             if is_too_long(&outcome) {
                 shorten(outcome.to_mut());
             }
-            let json = serde_json::to_string(&*outcome).map_err(|error| JournalError::Store {
-                store: "the service's store".to_owned(),
-                source: Arc::new(error),
-            })?;
-            self.record(Change::TargetFinished { run: self.run, key, outcome: json }).await
+            let mut made = self.record_outcome(&key, &outcome).await;
+            if let Err(error) = &made
+                && error.is_for_good()
+            {
+                tracing::error!(
+                    run = self.run,
+                    key,
+                    error = error as &dyn std::error::Error,
+                    "the store refuses an outcome, which is kept without its data"
+                );
+                take_out(outcome.to_mut(), error);
+                self.refused.lock().insert(key.clone(), error.clone());
+                made = self.record_outcome(&key, &outcome).await;
+            }
+            journal(made)
         })
     }
 }

@@ -19,16 +19,13 @@ pub(super) async fn recover(db: &mut Db, now: i64) -> Result<(), Error> {
         // What fails closes the store, and with it the transaction.
         let run = row.int("id")?;
         interrupt(db, run, &row.text("op")?, now).await?;
-        if matches!(db, Db::Postgres(_)) {
-            // Controllers had worked on it: what they needed may be secret.
-            db.execute("UPDATE runs SET shared = NULL WHERE id = $1", values![run]).await?;
-        }
         db.raw("COMMIT").await?;
     }
     Ok(())
 }
 
-async fn interrupt(db: &mut Db, run: i64, op: &str, now: i64) -> Result<(), Error> {
+/// Makes a run interrupted, within a transaction.
+pub(super) async fn interrupt(db: &mut Db, run: i64, op: &str, now: i64) -> Result<(), Error> {
     let mut statistics = RunStatistics::default();
     let statement = "SELECT coalesce(max(seq), 0) FROM events WHERE run = $1";
     let mut seq = db.number(statement, values![run]).await?;
@@ -64,6 +61,10 @@ async fn interrupt(db: &mut Db, run: i64, op: &str, now: i64) -> Result<(), Erro
     event_row(db, run, seq + 1, INTERRUPTED.0, INTERRUPTED.1).await?;
     let statement = "UPDATE runs SET state = 'interrupted', ended = $2, statistics = $3 WHERE id = $1";
     db.execute(statement, values![run, now, &text(&statistics)?]).await?;
+    if matches!(db, Db::Postgres(_)) {
+        // Controllers had worked on it: what they needed may be secret.
+        db.execute("UPDATE runs SET shared = NULL WHERE id = $1", values![run]).await?;
+    }
     Ok(())
 }
 

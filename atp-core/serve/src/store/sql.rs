@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use sqlx::postgres::PgRow;
+use sqlx::postgres::{PgDatabaseError, PgRow};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{
     AssertSqlSafe, Connection as _, Error, PgConnection, PgPool, Row as _, SqliteConnection, SqlitePool,
@@ -86,6 +86,28 @@ pub(super) fn is_of_statement(error: &Error) -> bool {
             | Error::ColumnNotFound(_)
             | Error::RowNotFound
     )
+}
+
+/// SQLite's primary result codes for values that it does not take: too big, a constraint, another type.
+const REFUSED_BY_SQLITE: [u32; 3] = [18, 19, 20];
+
+/// PostgreSQL's classes of errors for values that it does not take: data exceptions, constraints, limits of the program, and what a
+/// trigger of the database's owner raises.
+const REFUSED_BY_POSTGRES: [&str; 4] = ["22", "23", "54", "P0"];
+
+/// Whether a database will not take these values, or a row cannot be read, however often it is tried. What time or an operator can
+/// mend is not among it: a full disk, rights, locks, a schema that was changed, a server that ends.
+pub(super) fn is_for_good(error: &Error) -> bool {
+    let error = match error {
+        Error::Database(error) => error,
+        error => return matches!(error, Error::Encode(_) | Error::Decode(_) | Error::ColumnDecode { .. }),
+    };
+    if let Some(error) = error.try_downcast_ref::<PgDatabaseError>() {
+        return REFUSED_BY_POSTGRES.iter().any(|class| error.code().starts_with(class));
+    }
+    // SQLite's are numbers, of which the low byte is the primary code.
+    let code = error.code().and_then(|code| code.parse::<u32>().ok());
+    code.is_some_and(|code| REFUSED_BY_SQLITE.contains(&(code & 0xff)))
 }
 
 /// A connection. A server has its time for each statement.

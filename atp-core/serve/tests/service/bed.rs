@@ -73,7 +73,16 @@ impl Bed {
         vms: u32,
         change: impl FnOnce(&mut ServeConfig),
     ) -> Self {
-        let fleet = Fleet::start(FleetOptions { hosts, vms, ..FleetOptions::default() }).await.unwrap();
+        Bed::of(FleetOptions { hosts, vms, ..FleetOptions::default() }, clock, change).await
+    }
+
+    /// A service on such a fleet.
+    pub(crate) async fn of(
+        options: FleetOptions,
+        clock: Clock,
+        change: impl FnOnce(&mut ServeConfig),
+    ) -> Self {
+        let fleet = Fleet::start(options).await.unwrap();
         let manager = TransportManager::new(TransportConfig::default());
         manager.apply(atp_transport::Fleet::from_toml("fleet.toml", &fleet.settings()).unwrap()).unwrap();
         let folder = tempfile::tempdir().unwrap();

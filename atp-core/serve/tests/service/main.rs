@@ -12,6 +12,7 @@ mod files;
 mod forgery;
 mod listing;
 mod permissions;
+mod refused;
 mod requests;
 mod reservations;
 mod runs;

@@ -334,4 +334,12 @@ async fn lines_of_consoles_are_resumed_and_end_with_their_run() {
     let finished = resumed.until(|event| event.word == "finished").await;
     assert_eq!(finished.data["status"], "ok", "{finished:?}");
     while resumed.next().await.is_some() {}
+    // A client that comes back after the end misses none, and one that comes then for the first time has the outcomes.
+    let mut late = Stream::open(&bed, &path, &viewer, Some(&first.id)).await;
+    let again = late.next().await.unwrap();
+    assert_eq!((&again.id, &again.data), (&second.id, &second.data));
+    let mut new = Stream::open(&bed, &path, &viewer, None).await;
+    while let Some(event) = new.next().await {
+        assert!(!is_line(&event), "{event:?}");
+    }
 }

@@ -31,11 +31,7 @@ async fn no_more_is_under_way_than_places_whoever_asks_and_every_controller_gets
     let (server, address) = Bed::own_server("one");
     let (store, shared) = open(&address).await;
     let mut link = shared.link();
-    let mut random = 7_u64;
-    let mut below = |most: usize| {
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        usize::try_from(random >> 33).unwrap() % most
-    };
+    let mut below = by_seed(7);
     let mut lost = 0;
     for parallel in PARALLEL {
         let run = begun(&store, Policy { parallel, ..Policy::default() }).await;

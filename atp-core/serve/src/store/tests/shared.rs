@@ -153,11 +153,7 @@ async fn rows_change_as_the_rules_say_in_any_order() {
     let (server, address) = Bed::own_server("shared");
     let (store, shared) = open(&address).await;
     let mut link = shared.link();
-    let mut random = 1_u64;
-    let mut below = |most: usize| {
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        usize::try_from(random >> 33).unwrap() % most
-    };
+    let mut below = by_seed(1);
     let hosts = HOSTS.map(str::to_owned);
     let length = i64::try_from(LENGTH.as_millis()).unwrap();
     let mut model = Model::default();
