@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use atp_api::{OutcomeError, Policy};
 use atp_protocol::ProtocolError;
+use atp_protocol::files::Allowance;
 use atp_transport::domain::{DomainInfo, DomainState};
 use atp_transport::{ErrorKind, ExecuteOptions, HostId, HostInfo, TransportManager};
 use futures_util::future::join_all;
@@ -150,6 +151,7 @@ impl Executor {
             done_before: 0,
             to_undo: BTreeSet::new(),
             planned_in,
+            allowance: Allowance::default(),
         })
     }
 
@@ -276,7 +278,16 @@ impl Executor {
     /// Must be called within a tokio runtime.
     pub fn run_noted(&self, plan: Plan, journal: Option<Arc<dyn Recorder>>, control: &RunControl) -> Run {
         let Plan {
-            operation, policy, targets, settled, done_before, planned_in, placements, to_undo, ..
+            operation,
+            policy,
+            targets,
+            settled,
+            done_before,
+            planned_in,
+            placements,
+            to_undo,
+            allowance,
+            ..
         } = plan;
         let to_undo = Arc::new(to_undo);
         let placements = Arc::new(placements.for_targets(&targets));
@@ -316,6 +327,7 @@ impl Executor {
                 placements: Arc::clone(&placements),
                 was_active: target.state().is_some_and(DomainState::is_active),
                 is_step: false,
+                allowance: allowance.clone(),
                 target,
                 attempt,
             };

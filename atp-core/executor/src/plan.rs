@@ -8,6 +8,7 @@ use std::time::Duration;
 use atp_api::{
     DryRun, Finding, LifecycleSpec, Outcome, OutcomeError, PlanReport, PlannedTarget, Policy, StartCheck,
 };
+use atp_protocol::files::Allowance;
 use atp_transport::domain::{DomainState, Lifecycle, StateReason};
 use atp_transport::{ErrorKind, Hint, HostId};
 use uuid::Uuid;
@@ -41,6 +42,8 @@ pub struct Plan {
     pub to_undo: BTreeSet<(HostId, Option<Uuid>)>,
     /// How much of [`Policy::deadline`] planning has used up.
     pub planned_in: Duration,
+    /// How much its targets may write to files on this machine, all together: copies, pictures, consoles and evidence.
+    pub allowance: Allowance,
 }
 
 /// Something unexpected about a plan.

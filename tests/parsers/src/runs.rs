@@ -111,5 +111,6 @@ fn plan() -> Plan {
         done_before: 0,
         to_undo: Default::default(),
         planned_in: Duration::ZERO,
+        allowance: Default::default(),
     }
 }

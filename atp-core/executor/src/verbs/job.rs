@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use atp_api::{OutcomeError, Policy, Status};
+use atp_protocol::files::Allowance;
 use atp_protocol::{CapabilityCache, LibvirtCarrier, ProtocolError};
 use atp_transport::domain::DomainInfo;
 use atp_transport::{Effect, ErrorKind, ExecuteOptions, HostId, LibvirtConnection, TransportManager};
@@ -37,6 +38,8 @@ pub(crate) struct Job {
     pub(crate) was_active: bool,
     /// Whether it is a step of a scenario.
     pub(crate) is_step: bool,
+    /// How much the run may still write to files on this machine.
+    pub(crate) allowance: Allowance,
 }
 
 impl Job {

@@ -101,13 +101,13 @@ pub(super) async fn perform(job: &Job, domain: &DomainInfo, spec: &PullSpec) -> 
     let destination = destination_of(spec, &job.planned_on, &domain.name);
     let mut begun = false;
     let policy = TransferPolicy::default();
-    let by = policy.before(deadline);
+    let (by, allowance) = (policy.before(deadline), job.allowance.clone());
     let mut pull = match spec.recursive {
         true => {
-            let pull = PullFolder::new(&spec.path, destination, policy);
+            let pull = PullFolder::new(&spec.path, destination, policy).within(allowance);
             Transfer::Folder(if spec.packed { pull.packed() } else { pull })
         }
-        false => Transfer::File(Pull::new(&spec.path, destination, policy)),
+        false => Transfer::File(Pull::new(&spec.path, destination, policy).within(allowance)),
     };
     let partial = pull.partial_path().display().to_string();
     let note = |so_far: Progress| note_progress(job, so_far, &partial);

@@ -40,7 +40,11 @@ pub(super) async fn perform(job: &Job, domain: &DomainInfo, spec: &ScreenshotSpe
         height: picture.size.height,
         bytes: picture.png.len(),
     };
-    match write(report.file.clone(), picture.png).await {
+    let written = match job.allowance.take(picture.png.len() as u64) {
+        Ok(()) => write(report.file.clone(), picture.png).await,
+        Err(error) => Err(error),
+    };
+    match written {
         Ok(()) => Completion::ok(Effect::None, Data::Screenshot(report)),
         Err(error) => {
             Completion::failed(Status::Failed, Effect::None, unwritten(&job.target.host, &report, &error))

@@ -70,6 +70,7 @@ fn plan(vms: impl IntoIterator<Item = usize>, operation: Operation) -> Plan {
         done_before: 0,
         to_undo: Default::default(),
         planned_in: Duration::ZERO,
+        allowance: Default::default(),
     }
 }
 

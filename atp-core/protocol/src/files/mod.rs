@@ -7,6 +7,7 @@
 //! of the original. A transfer that stops is resumed, also by another process: [`Push::run`] and [`Pull::run`] examine
 //! the partial file first.
 
+mod allowance;
 mod checksum;
 mod durable;
 mod handle;
@@ -31,6 +32,7 @@ use tokio::time::{Instant, timeout_at};
 
 pub use crate::digest::{Digest, InvalidDigest};
 pub use crate::error::FileError;
+pub use allowance::Allowance;
 pub use durable::{sync_written, write_in_place};
 pub(crate) use handle::{Chunk, Reader};
 pub use list::{Entry, FileInfo, FileKind, list, stat};

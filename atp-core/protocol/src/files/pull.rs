@@ -9,6 +9,7 @@ use std::sync::Arc;
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
+use super::allowance::{Allowance, Taken};
 use super::checksum;
 use super::durable::{folder_of, make_folder, put_in_place};
 use super::handle::{Chunk, Reader};
@@ -49,6 +50,7 @@ pub struct Pull {
     destination: PathBuf,
     policy: TransferPolicy,
     partial: Option<Partial>,
+    taken: Taken,
     /// Writes files and folders to disk.
     pub(super) sync: fn(&File) -> io::Result<()>,
 }
@@ -74,8 +76,15 @@ impl Pull {
             destination: destination.into(),
             policy,
             partial: None,
+            taken: Taken::default(),
             sync: File::sync_all,
         }
+    }
+
+    /// Takes what it writes from an allowance. A file for which there is not enough is not begun, and one that grows beyond it is
+    /// removed: a [`FileError::Local`], within [`FileError::Stopped`].
+    pub fn within(self, allowance: Allowance) -> Self {
+        Pull { taken: Taken::of(allowance), ..self }
     }
 
     /// Creates the transfer of the archive of a folder, which is to be unpacked at `destination`.
@@ -154,7 +163,14 @@ impl Pull {
             }
         };
         let resumed_at = partial.reader.offset();
-        let fetched = partial.fetch(carrier, info.size, &self.policy, work_deadline, progress).await;
+        self.taken.is_now(resumed_at);
+        let fetched = match self.taken.up_to(info.size.max(resumed_at)) {
+            Ok(()) => {
+                let taken = &mut self.taken;
+                partial.fetch(carrier, info.size, (&self.policy, taken), work_deadline, progress).await
+            }
+            Err(error) => Err(FileError::local("write", &self.destination, error)),
+        };
         let closed = partial.reader.close(carrier, deadline).await;
         let done = partial.reader.offset();
         let expected = match fetched.and(closed) {
@@ -173,6 +189,7 @@ impl Pull {
                     // A partial file that fills the disk affects other programs, so it is removed.
                     if is_full(error) {
                         self.remove_partial(file).await;
+                        self.taken.removed();
                         is_kept = false;
                     }
                 }
@@ -185,6 +202,7 @@ impl Pull {
         self.partial = None;
         if found != expected {
             self.remove_partial(file).await;
+            self.taken.removed();
             return Err(FileError::Checksum { path: self.shown(), expected, found }.into());
         }
         let pulled = Pulled { path: self.destination.clone(), size: done, resumed_at, digest: found, info };
@@ -274,7 +292,7 @@ impl Partial {
         &mut self,
         carrier: &impl Carrier,
         size: u64,
-        policy: &TransferPolicy,
+        (policy, taken): (&TransferPolicy, &mut Taken),
         deadline: Instant,
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<()> {
@@ -288,15 +306,19 @@ impl Partial {
             }
             let count = policy.chunk.min(usize::try_from(left).unwrap_or(usize::MAX));
             let Chunk { bytes, end } = self.reader.read(carrier, count, deadline).await?;
+            // Until the file has what was read. A write runs to its end even if this future is dropped, and may fail unseen then.
+            self.is_unsure = true;
+            // What the guest sends may be more than it has said.
+            let allowed = taken.up_to(self.reader.offset());
+            allowed.map_err(|error| FileError::local("write", &self.path, error))?;
             self.hasher.update(&bytes);
             let (file, path) = (Arc::clone(&self.file), self.path.clone());
-            // Runs to its end even if this future is dropped, and may fail unseen then.
-            self.is_unsure = true;
             blocking(move || {
                 (&*file).write_all(&bytes).map_err(|error| FileError::local("write", path, error))
             })
             .await?;
             self.is_unsure = false;
+            taken.is_now(self.reader.offset());
             tell(self.reader.offset());
             if end {
                 return Ok(());

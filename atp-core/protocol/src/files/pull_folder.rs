@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use tokio::time::Instant;
 
+use super::allowance::Allowance;
 use super::durable::{folder_of, make_folder, put_in_place};
 use super::list::{FileKind, stat};
 use super::partial::partial_path;
@@ -73,6 +74,7 @@ pub struct PullFolder {
     policy: TransferPolicy,
     /// Whether the archive is what is wanted.
     is_packed: bool,
+    allowance: Allowance,
     state: State,
 }
 
@@ -92,8 +94,14 @@ impl PullFolder {
             destination: destination.into(),
             policy,
             is_packed: false,
+            allowance: Allowance::default(),
             state: State::New,
         }
+    }
+
+    /// Takes the archive from an allowance, or the file, as [`Pull::within`]; not what is unpacked of it.
+    pub fn within(self, allowance: Allowance) -> Self {
+        PullFolder { allowance, ..self }
     }
 
     /// Leaves a folder packed: its archive, which only this user can read, goes to `NAME/NAME.tar` where the folder would be
@@ -183,7 +191,8 @@ impl PullFolder {
     /// Looks at what is to be copied, and has its archive made if it is a folder.
     async fn begin(&self, carrier: &impl Carrier, deadline: Instant, until: Instant) -> Result<State> {
         if stat(carrier, &self.path, deadline).await?.kind != FileKind::Directory {
-            return Ok(State::File(Pull::new(&self.path, &self.destination, self.policy)));
+            let pull = Pull::new(&self.path, &self.destination, self.policy);
+            return Ok(State::File(pull.within(self.allowance.clone())));
         }
         let destination = self.destination.clone();
         blocking(move || check_folder(&destination)).await?;
@@ -198,7 +207,7 @@ impl PullFolder {
                 ProtocolError::invalid_answer("guest-exec", detail)
             })?;
         let pull = Pull::of_archive(archive.clone(), &self.path, &self.destination, self.policy);
-        Ok(State::Archive(archive, until, pull))
+        Ok(State::Archive(archive, until, pull.within(self.allowance.clone())))
     }
 }
 

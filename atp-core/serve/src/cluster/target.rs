@@ -7,12 +7,13 @@ use std::time::Duration;
 use atp_api::{Policy, RunEvent};
 use atp_cluster::Claim;
 use atp_executor::{Operation, Placements, Plan, RecordedTarget, RunControl};
+use atp_protocol::files::Allowance;
 use atp_transport::HostId;
 use uuid::Uuid;
 
 use super::controller::{Cluster, UnderWay};
-use crate::state::Service;
 use crate::output::shorten;
+use crate::state::Service;
 use crate::store::{Finished, StartedTarget};
 
 /// What this controller knows of a run that it works on.
@@ -70,6 +71,8 @@ pub(super) fn carry_out(
         placements: run.placements.clone(),
         done_before: 0,
         planned_in: Duration::ZERO,
+        // Services of a cluster write no files.
+        allowance: Allowance::default(),
         to_undo: run.to_undo.clone(),
     };
     let mut events = service.executor().run(plan, &control);

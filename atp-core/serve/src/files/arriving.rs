@@ -1,17 +1,19 @@
-//! The room for files that are being sent: those that arrive at the same time share what is left.
+//! The room for files that are being sent, and for those that runs write: what arrives at the same time shares what is left.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use atp_api::ErrorKind;
+use atp_executor::Operation;
+use atp_protocol::files::Allowance;
 use parking_lot::Mutex;
 use tokio::sync::Mutex as Turn;
 
-use super::folder::used;
+use super::folder::{folder_of, used};
 use crate::problem::Refusal;
 use crate::settings::ServeConfig;
 
-/// The files that are being sent.
+/// The files that are being sent or written.
 #[derive(Debug, Default)]
 pub(crate) struct Arriving {
     /// The bytes that each may have, by the id of its folder.
@@ -20,9 +22,9 @@ pub(crate) struct Arriving {
     turn: Turn<()>,
 }
 
-/// The room of one file, which others have again when this is dropped.
+/// The room of a folder, which others have again when this is dropped, but for what is in the folder then.
 #[derive(Debug)]
-pub(super) struct Room {
+pub(crate) struct Room {
     pub(super) bytes: u64,
     id: String,
     reserved: Arc<Mutex<HashMap<String, u64>>>,
@@ -46,15 +48,46 @@ impl Arriving {
         size: Option<u64>,
     ) -> Result<Room, Refusal> {
         let _turn = self.turn.lock().await;
-        let arriving = self.reserved.lock().clone();
-        let taken = used(config, &arriving).await?.saturating_add(arriving.values().sum());
-        let most = config.max_file.min(config.max_files.saturating_sub(taken));
+        let most = config.max_file.min(self.left(config).await?);
         let bytes = size.unwrap_or(most);
         if bytes > most {
             return Err(too_large(most));
         }
+        Ok(self.reserve(id, bytes))
+    }
+
+    /// Reserves room for what a run writes to its folder: half of what is left, as others need some meanwhile. None for a run that
+    /// writes nothing.
+    ///
+    /// # Errors
+    /// What is left cannot be counted.
+    pub(crate) async fn room_of_run(
+        &self,
+        config: &ServeConfig,
+        operation: &Operation,
+    ) -> Result<Option<(Room, Allowance)>, Refusal> {
+        let id = folder_of(operation).and_then(|folder| folder.file_name()?.to_str());
+        let Some(id) = id else { return Ok(None) };
+        let _turn = self.turn.lock().await;
+        let room = self.reserve(id, self.left(config).await?.div_ceil(2));
+        let told = format!(
+            "the files of this run may have {} bytes, half of what was left of serve.max_files ({}): have a run write less, \
+             remove files with DELETE /api/v1/files/ID, or raise serve.max_files",
+            room.bytes, config.max_files
+        );
+        let allowance = Allowance::of(room.bytes, told);
+        Ok(Some((room, allowance)))
+    }
+
+    async fn left(&self, config: &ServeConfig) -> Result<u64, Refusal> {
+        let arriving = self.reserved.lock().clone();
+        let taken = used(config, &arriving).await?.saturating_add(arriving.values().sum());
+        Ok(config.max_files.saturating_sub(taken))
+    }
+
+    fn reserve(&self, id: &str, bytes: u64) -> Room {
         self.reserved.lock().insert(id.to_owned(), bytes);
-        Ok(Room { bytes, id: id.to_owned(), reserved: self.reserved.clone() })
+        Room { bytes, id: id.to_owned(), reserved: self.reserved.clone() }
     }
 }
 

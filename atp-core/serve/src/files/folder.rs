@@ -51,6 +51,17 @@ async fn make_room(config: &ServeConfig, clock: &Clock, caller: &Caller) -> Resu
     Err(Refusal::new(ErrorKind::StorageFailed, problem).with_hint(hint))
 }
 
+/// The folder to which a run writes.
+pub(super) fn folder_of(operation: &Operation) -> Option<&Path> {
+    match operation {
+        Operation::Pull(spec) => Some(&spec.destination),
+        Operation::Screenshot(spec) => Some(&spec.folder),
+        Operation::Console(spec) => spec.folder.as_deref(),
+        Operation::Scenario(scenario) => scenario.places().map(|places| places.folder.as_path()),
+        _ => None,
+    }
+}
+
 fn root(config: &ServeConfig) -> Result<PathBuf, Refusal> {
     let root = config.files();
     root.map_err(|error| Refusal::new(ErrorKind::StorageFailed, error.to_string()))

@@ -20,7 +20,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// Writes the events of a run to the store until it has ended. When the service ends, no more targets are started.
 pub(super) async fn drive(mut run: Run, activity: Activity) {
-    let Activity { service, run: id, active } = &activity;
+    let Activity { service, run: id, active, .. } = &activity;
     let mut seq = *active.last.borrow();
     let mut stop_reason = None;
     let mut is_cut = false;

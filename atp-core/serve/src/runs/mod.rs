@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use atp_api::serve::{OutcomePage, Role, RunState, RunSummary};
 use atp_api::{ErrorKind, PlanReport, RunRequest, StopReason};
+use atp_executor::Plan;
 use axum::extract::State;
 use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
@@ -23,6 +24,7 @@ use serde_json::json;
 
 use crate::auth::{Access, Caller};
 use crate::body::{Path, Query, answer};
+use crate::files::Room;
 use crate::problem::Refusal;
 use crate::route::{Content, Route};
 use crate::sse;
@@ -41,13 +43,27 @@ struct Activity {
     service: Service,
     run: i64,
     active: Arc<Active>,
+    /// Of the files that it writes.
+    room: Option<Room>,
 }
 
 impl Activity {
     /// Makes a run active until the value is dropped; none if it is active already.
     fn begin(service: &Service, run: i64, last: i64) -> Option<Self> {
         let active = service.runs().activate(run, last)?;
-        Some(Activity { service: service.clone(), run, active })
+        Some(Activity { service: service.clone(), run, active, room: None })
+    }
+}
+
+impl Activity {
+    /// Has the targets of a plan write no more than there is room for.
+    async fn limit(&mut self, plan: &mut Plan) -> Result<(), Refusal> {
+        let config = self.service.config();
+        if let Some((room, allowance)) = self.service.arriving().room_of_run(&config, &plan.operation).await?
+        {
+            (self.room, plan.allowance) = (Some(room), allowance);
+        }
+        Ok(())
     }
 }
 

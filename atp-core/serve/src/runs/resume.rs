@@ -51,7 +51,7 @@ async fn go_on(
     row: RunRow,
     given: Option<RunRequest>,
     last_event: i64,
-    activity: Activity,
+    mut activity: Activity,
 ) -> Result<(), Refusal> {
     let store = &service.runs().store;
     let run = row.id;
@@ -71,7 +71,8 @@ async fn go_on(
     }
     let history = History::of_rows(&format!("of run {run}"), head, targets, &operation).map_err(refused)?;
     let plan = plan_of(service, caller, &request.targets, operation, request.policy.clone()).await?;
-    let plan = history.apply(plan);
+    let mut plan = history.apply(plan);
+    activity.limit(&mut plan).await?;
     let share = share(service, &request, &plan, last_event)?;
     audit(service, caller, "resume", run, &plan).await?;
     let started = Started {

@@ -87,9 +87,10 @@ async fn begin(
     caller: &Caller,
     request: RunRequest,
     operation: Operation,
-    activity: Activity,
+    mut activity: Activity,
 ) -> Result<(), Refusal> {
-    let plan = plan_of(service, caller, &request.targets, operation, request.policy.clone()).await?;
+    let mut plan = plan_of(service, caller, &request.targets, operation, request.policy.clone()).await?;
+    activity.limit(&mut plan).await?;
     audit(service, caller, "run", activity.run, &plan).await?;
     let share = share(service, &request, &plan, 0)?;
     let head = serde_json::to_string(&RunHead::of(&plan)).map_err(unwritable)?;

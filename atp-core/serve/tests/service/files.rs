@@ -213,6 +213,74 @@ async fn a_run_makes_no_folder_that_its_token_may_not_or_for_which_there_is_no_r
     assert_eq!(folders(&bed), before);
 }
 
+/// Carries out an operation on VMs of the first host, and returns the outcomes.
+async fn outcomes(bed: &Bed, token: &str, vm: &str, operation: serde_json::Value) -> Vec<serde_json::Value> {
+    let request = json!({
+        "targets": {"selectors": [format!("h1/{vm}")]},
+        "operation": operation,
+        "policy": {"timeout_ms": 30_000},
+    });
+    let began = bed.post("/api/v1/runs", token, &request).await;
+    assert_eq!(began.status, 201, "{}", began.text());
+    let run = began.json()["id"].clone();
+    crate::runs::events(bed, token, &run, 0).await;
+    let page = bed.get(&format!("/api/v1/runs/{run}/outcomes"), token).await.json();
+    page["outcomes"].as_array().unwrap().clone()
+}
+
+#[tokio::test]
+async fn guests_of_a_run_share_half_of_the_room_and_one_that_has_none_says_so() {
+    let bed = Bed::with(1, 3, |config| (config.max_file, config.max_files) = (50_000, 220_000)).await;
+    let token = bed.token(Role::Operator, &[], &[]);
+    let id = upload(&bed, &token, "big", vec![b'x'; 40_000]).await.json()["id"].clone();
+    let pushed =
+        outcomes(&bed, &token, "*", json!({"op": "push", "source": id, "destination": "/big"})).await;
+    assert!(pushed.iter().all(|outcome| outcome["status"] == "ok"), "{pushed:?}");
+
+    // 180,000 bytes are left, and half of them have room for two.
+    let pull = json!({"op": "pull", "path": "/big", "destination": "."});
+    let pulled = outcomes(&bed, &token, "*", pull.clone()).await;
+    let refused: Vec<_> = pulled.iter().filter(|outcome| outcome["status"] != "ok").collect();
+    assert_eq!((pulled.len(), refused.len()), (3, 1), "{pulled:?}");
+    let error = &refused[0]["error"];
+    assert_eq!((&error["kind"], &error["retryable"]), (&json!("local-file-error"), &json!(false)), "{error}");
+    let told = error["causes"].to_string();
+    assert!(told.contains("serve.max_files (220000)") && told.contains("DELETE /api/v1/files/ID"), "{error}");
+    let kept = pulled.iter().filter_map(|outcome| outcome["data"]["local_path"].as_str());
+    let kept: Vec<_> = kept.map(|path| bed.folder.path().join("files").join(path)).collect();
+    assert_eq!(kept.len(), 2);
+    let of_run = kept[0].ancestors().nth(3).unwrap();
+    assert_eq!(size(of_run), 80_000 + "t0".len() as u64, "of what did not fit nothing is left");
+
+    // The next has half of what is left then: some 100,000 bytes.
+    assert_eq!(outcomes(&bed, &token, "vm1", pull.clone()).await[0]["status"], "ok");
+    let last = outcomes(&bed, &token, "vm1", pull).await;
+    assert_eq!(last[0]["error"]["kind"], "local-file-error", "{last:?}");
+}
+
+#[tokio::test]
+async fn pictures_and_consoles_have_the_room_of_their_run_too() {
+    let bed = Bed::with(1, 1, |config| config.max_files = 20).await;
+    let token = bed.token(Role::Operator, &[], &[]);
+    for op in ["screenshot", "console"] {
+        let failed = outcomes(&bed, &token, "vm1", json!({"op": op, "folder": "."})).await;
+        assert_eq!((&failed[0]["status"], &failed[0]["effect"]), (&json!("failed"), &json!("none")));
+        let error = &failed[0]["error"];
+        assert_eq!(error["kind"], "local-file-error", "{error}");
+        assert!(error["message"].as_str().unwrap().contains("serve.max_files (20)"), "{error}");
+    }
+}
+
+/// The bytes of all files below a folder.
+fn size(folder: &std::path::Path) -> u64 {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+    let size_of = |entry: std::fs::DirEntry| match entry.metadata().unwrap() {
+        metadata if metadata.is_dir() => size(&entry.path()),
+        metadata => metadata.len(),
+    };
+    entries.map(size_of).sum()
+}
+
 #[tokio::test]
 async fn a_folder_is_sent_as_its_archive() {
     let bed = Bed::start(1, 1).await;

@@ -121,16 +121,16 @@ impl Capture<'_> {
                 ConsoleItem::Gap(reason) => Some(mark(&format!("gap: {reason}"))),
             };
             if let Some(file) = &mut self.file {
-                let written = match (&item, &mark) {
-                    (ConsoleItem::Bytes(bytes), _) => file.write_all(bytes).await,
-                    (_, Some(mark)) => file.write_all(format!("\n{mark}\n").as_bytes()).await,
-                    (_, None) => Ok(()),
+                let text = mark.as_ref().map(|mark| format!("\n{mark}\n"));
+                let bytes = match (&item, &text) {
+                    (ConsoleItem::Bytes(bytes), _) => *bytes,
+                    (_, Some(text)) => text.as_bytes(),
+                    (_, None) => &[],
                 };
-                match written {
-                    // What is in the file is there also if this process is killed.
-                    Ok(()) => file.flush().await.map_err(Ended::Unwritten)?,
-                    Err(error) => return Err(Ended::Unwritten(error)),
-                }
+                self.job.allowance.take(bytes.len() as u64).map_err(Ended::Unwritten)?;
+                file.write_all(bytes).await.map_err(Ended::Unwritten)?;
+                // What is in the file is there also if this process is killed.
+                file.flush().await.map_err(Ended::Unwritten)?;
             }
             if self.lines {
                 for line in complete.into_iter().chain(mark) {

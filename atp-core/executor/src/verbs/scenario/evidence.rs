@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use atp_api::{EvidenceReport, ExecSpec, MissedEvidence, OutcomeError, ScreenshotLimits};
+use atp_protocol::files::Allowance;
 use atp_protocol::{ExecOutput, LibvirtCarrier, ProtocolError, exec, files, screenshot};
 use atp_transport::domain::DomainInfo;
 use atp_transport::{Effect, LibvirtConnection};
@@ -86,12 +87,18 @@ struct Collected {
     folder: PathBuf,
     /// When all of it has to be written: a disk may hang as well.
     deadline: Instant,
+    allowance: Allowance,
     report: EvidenceReport,
 }
 
 impl Collected {
     async fn keep(&mut self, name: String, bytes: &[u8]) {
-        match timeout_at(self.deadline, write(&self.folder.join(&name), bytes)).await {
+        let path = self.folder.join(&name);
+        let written = async {
+            self.allowance.take(bytes.len() as u64)?;
+            write(&path, bytes).await
+        };
+        match timeout_at(self.deadline, written).await {
             Ok(Ok(())) => self.report.files.push(name),
             Ok(Err(error)) => self.miss(name, format!("it cannot be written: {error}")),
             Err(_) => self.miss(name, "it was not written in time".to_owned()),
@@ -134,7 +141,8 @@ pub(super) async fn collect(
         }
     };
     let report = EvidenceReport { folder: folder.clone(), ..EvidenceReport::default() };
-    let mut collected = Collected { folder, deadline: written_by, report };
+    let allowance = job.allowance.clone();
+    let mut collected = Collected { folder, deadline: written_by, allowance, report };
     let mut effect = Effect::None;
     let lines = async {
         let lines = evidence.console?;

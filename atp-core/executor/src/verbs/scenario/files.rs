@@ -13,6 +13,11 @@ impl Scenario {
         Scenario { places: Some(places), ..self }
     }
 
+    /// The places of its steps' files, where they are not what their paths say.
+    pub fn places(&self) -> Option<&FilePlaces> {
+        self.places.as_ref()
+    }
+
     /// Whether steps copy files, take pictures or compare them, or evidence is collected.
     pub fn has_files(&self) -> bool {
         let writes = |step: &Step| {
