@@ -4,6 +4,7 @@ use std::io::{self, Read as _, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
+use atp_transport::DomainChannel;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -18,8 +19,6 @@ const WAITING: usize = 1 << 20;
 /// How long what was typed before the escape character may take: a guest that hangs takes nothing. And how long nothing has
 /// come from a stream that takes no more, until it is over.
 const LAST: Duration = Duration::from_secs(1);
-/// How long the guest may take for the rest of stdin, when nothing more is expected from it.
-const REST: Duration = Duration::from_secs(10);
 
 /// How a session ended.
 #[derive(Debug)]
@@ -152,7 +151,7 @@ async fn pass(
     if !matches!(end, End::Input) {
         return end;
     }
-    match timeout(REST, to_guest.shutdown()).await {
+    match timeout(DomainChannel::REST, to_guest.shutdown()).await {
         Ok(Ok(())) => End::Input,
         Ok(Err(error)) => End::Channel(error),
         Err(_) => End::Channel(io::Error::new(

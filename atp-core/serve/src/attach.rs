@@ -46,9 +46,6 @@ const IDLE: Duration = Duration::from_secs(3600);
 /// How long the last message may take, and the client's answer to it.
 const LAST: Duration = Duration::from_secs(2);
 
-/// How long the guest may take for what was sent, when nothing more is; and its last bytes when it takes none.
-const REST: Duration = Duration::from_secs(10);
-
 /// The most bytes of a reason: a close frame has no room for more.
 const MOST_REASON: usize = 120;
 
@@ -279,14 +276,14 @@ async fn pass(channel: DomainChannel, socket: WebSocket, session: &Session) {
             end = &mut receive => end,
             end = send => match end {
                 // The guest's last bytes, and why its side ended, may still come.
-                End::Lost(error) => timeout(REST, receive).await.unwrap_or(End::Lost(error)),
+                End::Lost(error) => timeout(DomainChannel::REST, receive).await.unwrap_or(End::Lost(error)),
                 end => end,
             },
             () = session.service.stopping().cancelled() => End::Stopping,
         }
     };
     let end = match end {
-        End::Finished => match timeout(REST, to_guest.shutdown()).await {
+        End::Finished => match timeout(DomainChannel::REST, to_guest.shutdown()).await {
             Ok(Ok(())) => End::Guest,
             Ok(Err(error)) => End::Lost(error),
             Err(_) => End::Lost(io::Error::other("the guest has not taken all that was sent to it")),

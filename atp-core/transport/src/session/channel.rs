@@ -12,6 +12,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -214,6 +215,10 @@ enum End {
 }
 
 impl DomainChannel {
+    /// How long to wait for the guest to take what was sent to it, when nothing more is: for a [time-out](tokio::time::timeout) of
+    /// `shutdown`.
+    pub const REST: Duration = Duration::from_secs(10);
+
     fn new(shared: Arc<ChannelShared>, link: Arc<LibvirtLink>, write_bytes: usize) -> Self {
         let lost = Some(link.closed());
         let mut state = shared.state.lock();
