@@ -217,7 +217,11 @@ impl Bed {
         }
         if let Ok(database) = fs::read_to_string(self.path("database")) {
             let database = Path::new(&database);
-            fs::remove_dir_all(database).map_err(|error| failed(database, &error))?;
+            match fs::remove_dir_all(database) {
+                // It went with the machine's temporary files.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                removed => removed.map_err(|error| failed(database, &error))?,
+            }
         }
         fs::remove_dir_all(&self.folder).map_err(|error| failed(&self.folder, &error))
     }
