@@ -67,12 +67,13 @@ impl Executor {
     /// [`Policy::timeout`]. A host that cannot be listed does not fail the plan: it is among the plan's settled outcomes.
     /// Nothing is changed on any host.
     ///
-    /// For an operation [on hosts](Operation::is_for_hosts) the targets are the hosts themselves, and none of them is
-    /// asked anything. Of [`Policy::deadline`], listing takes no more than a half.
+    /// For an operation [on hosts](Operation::is_for_hosts) the targets are the hosts themselves, by selectors of all of their VMs
+    /// (`HOST/`) and by their own labels, and none of them is asked anything. Of [`Policy::deadline`], listing takes no more than a
+    /// half.
     ///
     /// # Errors
-    /// When there are no hosts, a selector names a host or group that does not exist, or the policy leaves no pause between two
-    /// looks.
+    /// When there are no hosts, a selector names a host or group that does not exist, the policy leaves no pause between two
+    /// looks, or the operation is on hosts and the selection chooses VMs.
     ///
     /// Cancel safe: dropping the future gives up the listings.
     pub async fn plan(
@@ -99,6 +100,9 @@ impl Executor {
         let began = Instant::now();
         check_pauses(&policy)?;
         let hosts = self.manager.hosts();
+        if operation.is_for_hosts() {
+            resolve::check_hosts(selection, operation.name())?;
+        }
         resolve::check_names(selection, &hosts)?;
         // Registered ids are valid.
         let concerned = hosts
@@ -107,7 +111,9 @@ impl Executor {
             .filter_map(|host| Some((host.id.parse::<HostId>().ok()?, host)));
         let mut placements = Placements::default();
         let (targets, settled, listed, notices) = if operation.is_for_hosts() {
-            let targets = concerned.map(|(host, _)| Target { host, domain: None }).collect();
+            // Labels that a host does not have may be its VMs' own, which are not asked for here.
+            let chosen = concerned.filter(|(_, host)| selection.labels_beyond(host).next().is_none());
+            let targets = chosen.map(|(host, _)| Target { host, domain: None }).collect();
             (targets, Vec::new(), Vec::new(), Vec::new())
         } else {
             let list = |(id, host)| self.list(id, host, selection, &operation, &policy, control);

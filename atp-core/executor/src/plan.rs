@@ -411,6 +411,16 @@ pub enum PlanError {
         /// The groups there are.
         known: Names,
     },
+    /// The operation is for hosts, and a part of the selection chooses VMs.
+    #[error("{op} is for hosts, and {choice} chooses VMs")]
+    VmsForHosts {
+        /// The operation's name.
+        op: &'static str,
+        /// The part of the selection, in words.
+        choice: String,
+        /// What selects hosts in its place, if anything does.
+        instead: Option<String>,
+    },
 }
 
 impl PlanError {
@@ -421,6 +431,7 @@ impl PlanError {
             PlanError::NoPause { .. } => ErrorKind::InvalidRequest,
             PlanError::UnknownHost { .. } => ErrorKind::UnknownHost,
             PlanError::UnknownGroup { .. } => ErrorKind::UnknownGroup,
+            PlanError::VmsForHosts { .. } => ErrorKind::InvalidSelector,
         }
     }
 
@@ -431,6 +442,10 @@ impl PlanError {
             PlanError::NoPause { .. } => self.kind().hint(),
             PlanError::UnknownHost { .. } => Hint::CHECK_HOST_NAME,
             PlanError::UnknownGroup { .. } => Hint::CHECK_GROUP_OF_HOSTS,
+            PlanError::VmsForHosts { instead: Some(instead), .. } => {
+                Hint::from(format!("a host is HOST/, a group @GROUP/, and every host */: write {instead}"))
+            }
+            PlanError::VmsForHosts { instead: None, .. } => Hint::plain("leave it out"),
         }
     }
 }

@@ -15,7 +15,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
-use atp_api::{Outcome, OutcomeError, Status, millis};
+use atp_api::{Outcome, OutcomeError, StateFilter, Status, millis};
 use atp_transport::domain::DomainInfo;
 use atp_transport::{ErrorKind, Hint, HostId, HostInfo};
 use uuid::Uuid;
@@ -69,6 +69,32 @@ pub(crate) fn check_names(selection: &Selection, hosts: &[HostInfo]) -> Result<(
         }
     }
     Ok(())
+}
+
+/// Checks that a selection for an operation on hosts chooses by nothing that only VMs have: who names a VM does not mean its host, or
+/// every host.
+pub(crate) fn check_hosts(selection: &Selection, op: &'static str) -> Result<(), PlanError> {
+    for selector in selection.selectors.iter().chain(&selection.exclude) {
+        if !selector.is_all_vms() {
+            let text = selector.to_string();
+            let instead = match selector.host().to_string() {
+                host if !host.is_empty() => format!("{host}/"),
+                _ if text.starts_with('/') => "*/".to_owned(),
+                // A host typed without its `/` reads as the name of a VM.
+                _ => format!("{text}/"),
+            };
+            let choice = format!("the selector {text:?}");
+            return Err(PlanError::VmsForHosts { op, choice, instead: Some(instead) });
+        }
+    }
+    match selection.state {
+        StateFilter::Any => Ok(()),
+        state => Err(PlanError::VmsForHosts {
+            op,
+            choice: format!("the state {state:?}", state = state.to_string()),
+            instead: None,
+        }),
+    }
 }
 
 /// The hosts that a selector spells out, each for itself; or once all that it can mean.
@@ -265,7 +291,6 @@ fn settle(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use atp_api::StateFilter;
     use atp_transport::Effect;
     use atp_transport::domain::DomainState;
 
@@ -473,5 +498,31 @@ mod tests {
         assert_eq!(check_names(&selection(&["*"], &["h3/a"]), &hosts).unwrap_err().kind(), "unknown-host");
         assert_eq!(check_names(&selection(&["@dev/"], &[]), &hosts).unwrap_err().kind(), "unknown-group");
         assert_eq!(check_names(&selection(&["*"], &[]), &[]), Err(PlanError::NoHosts));
+    }
+
+    #[test]
+    fn hosts_are_not_chosen_by_vms() {
+        let refused = |selection: &Selection| check_hosts(selection, "host-check").unwrap_err();
+        for selectors in [&["*"][..], &["*/", "h1/", "@lab/", "h[1-2]/*"]] {
+            assert_eq!(check_hosts(&selection(selectors, &["h2/"]), "host-check"), Ok(()), "{selectors:?}");
+        }
+        for (text, instead) in [
+            ("h1", "write h1/"),
+            ("@lab", "write @lab/"),
+            ("h*", "write h*/"),
+            ("h1/web-1", "write h1/"),
+            ("@lab/web-*", "write @lab/"),
+            ("/^web/", "write */"),
+        ] {
+            for selection in [selection(&["h1/", text], &[]), selection(&["*/"], &[text])] {
+                let error = refused(&selection);
+                assert_eq!(error.kind(), ErrorKind::InvalidSelector);
+                let expected = format!("host-check is for hosts, and the selector {text:?} chooses VMs");
+                assert_eq!(error.to_string(), expected);
+                assert!(error.hint().ends_with(instead), "{text}: {}", error.hint());
+            }
+        }
+        let running = Selection { state: StateFilter::Running, ..selection(&["h1/"], &[]) };
+        assert!(refused(&running).to_string().contains("the state \"running\""));
     }
 }

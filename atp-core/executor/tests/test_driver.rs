@@ -11,7 +11,7 @@ use atp_executor::{
 };
 use atp_protocol::{ExecSpec, RawCommand};
 use atp_transport::domain::{DomainState, Lifecycle};
-use atp_transport::{Effect, HostInfo, PoolConfig, TransportConfig, TransportManager};
+use atp_transport::{Effect, ErrorKind, HostInfo, PoolConfig, TransportConfig, TransportManager};
 
 /// Hosts of the test driver, each with VMs of its own: the driver reads them from a file, for every
 /// connection anew, so a host has one connection only.
@@ -248,6 +248,15 @@ async fn a_host_is_checked() {
     let Some(Data::Host(report)) = &outcomes[0].data else { panic!("{:?}", outcomes[0].data) };
     assert_eq!((report.hypervisor.as_str(), report.domains, report.active_domains), ("TEST", 2, 1));
     assert!(!report.hostname.is_empty());
+
+    // The name of a VM means no host, and not every host.
+    for operation in [Operation::HostCheck, Operation::DiagnoseHost] {
+        let op = operation.name();
+        let refused = fleet.executor().plan(&selection(&["h1"]), operation, policy()).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::InvalidSelector, "{op}");
+        assert!(refused.to_string().starts_with(op) && refused.to_string().contains("\"h1\""), "{refused}");
+        assert!(refused.hint().ends_with("write h1/"), "{}", refused.hint());
+    }
 }
 
 #[tokio::test]

@@ -165,6 +165,21 @@ async fn hosts_as_targets_need_all_of_their_vms() {
             reply.text()
         );
     }
+    // The name of a VM means no host, and not every host.
+    let admin = bed.admin();
+    for op in ["host-check", "diagnose-host"] {
+        for (selected, instead) in [("h1", "h1/"), ("h1/vm1", "h1/"), ("/h1/", "*/")] {
+            let body = request(selected, &json!({"op": op}));
+            for path in ["/api/v1/plans", "/api/v1/runs"] {
+                let reply = bed.post(path, &admin, &body).await;
+                assert_eq!(reply.kind(), "invalid-selector", "{op} {selected}: {}", reply.text());
+                let hint = reply.json()["hint"].to_string();
+                assert!(hint.contains(&format!("write {instead}")), "{selected}: {hint}");
+            }
+        }
+    }
+    let plan = bed.post("/api/v1/plans", &admin, &request("h1/", &check)).await.json();
+    assert_eq!(plan["targets"].as_array().unwrap().len(), 1, "{plan}");
 }
 
 #[tokio::test]
