@@ -112,7 +112,7 @@ impl ClientError {
             ClientError::Address { .. } | ClientError::Certificates { .. } => ErrorKind::InvalidRequest,
             ClientError::Unreachable { .. } => ErrorKind::ConnectionRefused,
             ClientError::EventsLost { source, .. } | ClientError::StreamLost { source, .. } => source.kind(),
-            ClientError::Interrupted { .. } => ErrorKind::Aborted,
+            ClientError::Interrupted { .. } => ErrorKind::ServiceStopping,
             ClientError::NotAService { .. } | ClientError::Stream(_) => ErrorKind::Unknown,
         }
     }

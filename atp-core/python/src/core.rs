@@ -94,7 +94,7 @@ impl Core {
         let open = || {
             let values = serde_json::from_str(values).map_err(|error| error::invalid(error.to_string()))?;
             let Settings { fleet, policy } =
-                Settings::load(Given { file, with_own_files, variables, values })?;
+                Settings::load(Given { file, with_own_files, has_hosts, variables, values })?;
             let runtime = runtime()?;
             let manager = TransportManager::new(fleet.config.clone());
             let applied = {
@@ -130,6 +130,7 @@ impl Core {
         let runtime = parts.handle(py)?;
         let request = read_request(request, &parts.policy).map_err(|error| error::exception(py, &error))?;
         Ok(Run::begin(&runtime, &parts.runs, parts.backend.clone(), request, parts.abort.child_token()))
+        has_hosts: bool,
     }
 
     /// Begins to watch VMs. `targets` are JSON.

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use atp_api::{OutcomeError, Policy};
-use atp_settings::{ConfigError, Kind, Layer, Loaded, Schema, Sources, load, parse_duration};
+use atp_settings::{
+    ConfigError, ConfigProblem, Kind, Layer, Loaded, Schema, Sources, load, mask_uri, parse_duration,
+};
 use atp_transport::{Fleet, HostInfo};
 use config::ValueKind;
 use serde_json::Value;
@@ -29,6 +31,8 @@ pub(crate) struct Given {
     pub(crate) file: Option<PathBuf>,
     /// Whether the files of the machine and of the user are read if no other is named.
     pub(crate) with_own_files: bool,
+    /// Whether the program has given hosts itself, be it none.
+    pub(crate) has_hosts: bool,
     /// The environment.
     pub(crate) variables: Vec<(String, String)>,
     /// Values by their paths, above all others.
@@ -47,6 +51,7 @@ impl Settings {
     /// # Errors
     /// Every problem that was found.
     pub(crate) fn load(given: Given) -> Result<Self, OutcomeError> {
+        let is_named = given.file.is_some() || given.has_hosts;
         let files = match (given.file, given.with_own_files) {
             (Some(file), _) => Sources::file(file),
             (None, true) => {
@@ -75,10 +80,17 @@ impl Settings {
         let mut problems = Vec::new();
         let loaded = load(&sources, &Fleet::schema(), &mut problems);
         let fleet = Fleet::of(&loaded, &mut problems);
-        let policy = policy(&loaded);
+        let policy = policy(&loaded, &mut problems);
+        if !given.has_hosts {
+            problems.extend(named_service(&loaded));
+        }
         match fleet {
             Some(mut fleet) if problems.is_empty() => {
                 if fleet.hosts.is_empty() {
+                    let is_inventory = |layer: &Layer| layer.get(&["hosts"]).is_some();
+                    if is_named || loaded.layers.iter().take(loaded.files.len()).any(is_inventory) {
+                        return Err(error::of_settings(&ConfigError { problems: vec![no_host(&loaded)] }));
+                    }
                     let uri = atp_transport::default_uri().unwrap_or_else(|| "qemu:///system".to_owned());
                     fleet.hosts.push(HostInfo::from_uri("local", uri));
                 }
@@ -87,6 +99,25 @@ impl Settings {
             _ => Err(error::of_settings(&ConfigError { problems })),
         }
     }
+}
+
+/// The settings name a service, which the command line works through: the hosts are not connected to instead of it unasked.
+fn named_service(loaded: &Loaded) -> Option<ConfigProblem> {
+    let url = loaded.merged.get_string("server").ok().filter(|url| url != NONE)?;
+    let problem = format!("server: the settings name a service, {}", mask_uri(&url));
+    let problem = ConfigProblem::new("server", loaded.origin(&["server"]).map(str::to_owned), problem);
+    Some(problem.hint(
+        "Fleet(server=..., token=...) works through it; settings={\"server\": \"none\"} connects from this machine",
+    ))
+}
+
+/// There is no host where somebody has said which there are.
+fn no_host(loaded: &Loaded) -> ConfigProblem {
+    let files: Vec<_> = loaded.files.iter().map(|file| file.display().to_string()).collect();
+    let files = if files.is_empty() { "the program".to_owned() } else { files.join(" and ") };
+    ConfigProblem::new("hosts", None, format!("the inventory is empty: {files} defines no host")).hint(
+        "give hosts={\"h1\": \"qemu+tcp://10.0.0.7/system\"}, or a section such as [hosts.h1] in the file",
+    )
 }
 
 /// The user's file, if its folder is an absolute one.
@@ -115,10 +146,15 @@ fn schema() -> Schema {
     ])
 }
 
-/// The policy in settings that were checked. What is no limit is `none`, and is read as none.
-fn policy(loaded: &Loaded) -> Policy {
+/// The policy in settings that were checked, except for the name of the encoding. What is no limit is `none`, and is read as none.
+fn policy(loaded: &Loaded, problems: &mut Vec<ConfigProblem>) -> Policy {
     let text = |key: &str| loaded.merged.get_string(key).ok();
     let duration = |key: &str| -> Option<Duration> { parse_duration(&text(key)?).ok() };
+    let encoding = text("encoding").map(|text| text.parse());
+    if let Some(Err(error)) = &encoding {
+        let origin = loaded.origin(&["encoding"]).map(str::to_owned);
+        problems.push(ConfigProblem::new("encoding", origin, format!("encoding: {error}")));
+    }
     let base = Policy::default();
     Policy {
         parallel: text("parallel").and_then(|text| text.parse().ok()).unwrap_or(base.parallel),
@@ -128,7 +164,7 @@ fn policy(loaded: &Loaded) -> Policy {
         retries: text("retries").and_then(|text| text.parse().ok()).unwrap_or(base.retries),
         max_failures: text("max_failures").and_then(|text| text.parse().ok()),
         serial: text("serial").and_then(|text| text.parse().ok()),
-        encoding: text("encoding").and_then(|text| text.parse().ok()),
+        encoding: encoding.and_then(Result::ok),
         ..base
     }
 }

@@ -2,9 +2,10 @@
 
 import json
 import pickle
+import re
 import threading
 from pathlib import Path
-from typing import List, Optional, Set
+from typing import Any, Dict, List, Optional, Set
 
 import pytest
 from atp_libvirt import (
@@ -18,8 +19,10 @@ from atp_libvirt import (
     NotFreeError,
     OutcomeError,
     RequestError,
+    ServiceError,
     StateReport,
 )
+from atp_libvirt._errors import exception
 from conftest import Simulated
 
 TARGETS = ["h1/vm1", "h1/vm2", "h2/vm1", "h2/vm2"]
@@ -254,3 +257,73 @@ def test_two_hundred_threads_share_a_fleet(simulated: Simulated) -> None:
         for thread in threads:
             thread.join()
     assert results == [["ok", "ok"]] * 200
+
+
+def test_this_machine_is_the_fleet_only_if_nobody_says_which_hosts_there_are(tmp_path: Path) -> None:
+    home = {"HOME": str(tmp_path)}
+    with Fleet(environment=home) as fleet:
+        assert [host.id for host in fleet.hosts()] == ["local"]
+    empty: List[Dict[str, Any]] = [{"hosts": {}}, {"hosts": []}, {"settings": {"hosts": {}}}]
+    for given in empty:
+        with pytest.raises(ConfigError, match="the inventory is empty"):
+            Fleet(environment=home, **given)
+    file = tmp_path / "fleet.toml"
+    file.write_text('timeout = "9s"\n')
+    with pytest.raises(ConfigError, match="fleet.toml defines no host"):
+        Fleet(file, environment=home)
+    own = tmp_path / ".config" / "atp" / "config.toml"
+    own.parent.mkdir(parents=True)
+    own.write_text("[hosts]\n")
+    with pytest.raises(ConfigError, match="config.toml defines no host"):
+        Fleet(environment=home)
+
+
+def test_a_service_in_the_settings_is_not_passed_over(simulated: Simulated, tmp_path: Path) -> None:
+    environment = {"HOME": str(tmp_path), "ATP_SERVER": "https://user:secret@atp.example:9440"}
+    with pytest.raises(ConfigError, match="ATP_SERVER: server: the settings name a service") as raised:
+        Fleet(environment=environment)
+    assert raised.value.hint is not None and "secret" not in str(raised.value)
+    with pytest.raises(ConfigError, match="name a service"):
+        Fleet(simulated.config, environment=environment)
+    with Fleet(simulated.config, environment=environment, settings={"server": "none"}) as fleet:
+        assert len(fleet.hosts()) == 2
+    with Fleet(hosts={"a": "qemu+tcp://127.0.0.1:1/system"}, environment=environment) as fleet:
+        assert [host.id for host in fleet.hosts()] == ["a"]
+
+
+def test_an_encoding_that_is_not_known_is_told_with_its_place(tmp_path: Path) -> None:
+    file = tmp_path / "fleet.toml"
+    file.write_text('[hosts.a]\nuri = "qemu+tcp://127.0.0.1:1/system"\n')
+    with Fleet(file, settings={"encoding": "cp850"}, environment={}):
+        pass
+    file.write_text('encoding = "cp-850x"\n' + file.read_text())
+    with pytest.raises(ConfigError, match=r'fleet\.toml:1: encoding: "cp-850x" is not a known encoding'):
+        Fleet(file, environment={})
+
+
+def test_hosts_are_targets_by_their_names(simulated: Simulated) -> None:
+    with Fleet(simulated.config) as fleet:
+        assert [outcome.target for outcome in fleet.check("h1")] == [outcome.target for outcome in fleet.check("h1/")]
+        assert [outcome.host for outcome in fleet.check("h1")] == ["h1"]
+        assert [outcome.host for outcome in fleet.check("h*", exclude="h1")] == ["h2"]
+        assert [outcome.host for outcome in fleet.diagnose_hosts(["h2"])] == ["h2"]
+        assert [outcome.host for outcome in fleet.operate("h2", {"op": "host-check"})] == ["h2"]
+        assert len(fleet.check()) == len(fleet.check("*")) == 2
+
+
+def test_refusals_of_a_service_are_errors_of_the_service() -> None:
+    def class_of(kind: str) -> type:
+        return type(exception(kind, "", "none", False, None, [], None))
+
+    core = Path(__file__).parents[2]
+    guide = (core.parent / "docs" / "serve.md").read_text()
+    kinds: Dict[str, int] = {}
+    for words, status in re.findall(r"^\| (`[a-z`, -]+`) \| (\d{3}) \|", guide, re.MULTILINE):
+        kinds.update({word: int(status) for word in re.findall("[a-z-]+", words)})
+    assert len(kinds) > 8
+    # What is wrong with the request itself; the rest is between the service and this program.
+    of_request = {kind for kind, status in kinds.items() if status in (400, 404, 409, 413)}
+    assert {kind for kind in kinds if class_of(kind) is RequestError} == of_request
+    known = (core / "api" / "schema.json").read_text()
+    of_service = {kind for kind in re.findall(r'"const": "([a-z-]+)"', known) if class_of(kind) is ServiceError}
+    assert of_service == set(kinds) - of_request | {"connection-refused", "panicked", "unknown"}

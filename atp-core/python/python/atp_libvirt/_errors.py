@@ -63,7 +63,7 @@ class RequestError(AtpError):
 
 
 class ServiceError(AtpError):
-    """The service cannot be reached, or refused the request. With the effect ``unknown`` a run may go on there."""
+    """The service cannot be reached, or refused the request. With the effect ``unknown`` it may have done it: a run may go on there."""
 
 
 class ClosedError(AtpError):
@@ -94,7 +94,19 @@ class FailedOutcomes(AtpError):
         self.outcomes = outcomes
 
 
-_SERVICE = {"not-authenticated", "forbidden", "request-timeout", "connection-refused", "read-only", "too-many-requests"}
+#: Why a service does not do what is asked for, whatever that is.
+_SERVICE = {
+    "connection-refused",
+    "not-authenticated",
+    "panicked",
+    "permission-denied",
+    "rate-limited",
+    "read-only",
+    "request-timeout",
+    "service-stopping",
+    "storage-failed",
+    "unknown",
+}
 
 
 def exception(

@@ -408,7 +408,10 @@ class Verbs:
         hosts: Selectors = '*/',
         **options: Unpack[Options],
     ) -> Outcomes[HostReport]:
-        """Connects to hosts, and asks what they are. A host is ``ID/`` or ``@GROUP/``."""
+        """Connects to hosts, and asks what they are.
+
+        :param hosts: Ids, globs of ids, or ``@GROUP``. A ``/`` after them may be left out, here and in ``exclude``.
+        """
         return self._run(_verbs.check(hosts), options)
 
     def diagnose(
@@ -424,7 +427,7 @@ class Verbs:
         hosts: Selectors = '*/',
         **options: Unpack[Options],
     ) -> Outcomes[Diagnosis]:
-        """Checks each step on the way to the daemons of hosts."""
+        """Checks each step on the way to the daemons of hosts. The parameters are those of :meth:`check`."""
         return self._run(_verbs.diagnose_hosts(hosts), options)
 
     def operate(
@@ -812,7 +815,10 @@ class StreamedVerbs:
         hosts: Selectors = '*/',
         **options: Unpack[Options],
     ) -> Stream[HostReport]:
-        """Connects to hosts, and asks what they are. A host is ``ID/`` or ``@GROUP/``."""
+        """Connects to hosts, and asks what they are.
+
+        :param hosts: Ids, globs of ids, or ``@GROUP``. A ``/`` after them may be left out, here and in ``exclude``.
+        """
         return self._run(_verbs.check(hosts), options)
 
     def diagnose(
@@ -828,7 +834,7 @@ class StreamedVerbs:
         hosts: Selectors = '*/',
         **options: Unpack[Options],
     ) -> Stream[Diagnosis]:
-        """Checks each step on the way to the daemons of hosts."""
+        """Checks each step on the way to the daemons of hosts. The parameters are those of :meth:`check`."""
         return self._run(_verbs.diagnose_hosts(hosts), options)
 
     def operate(
@@ -1216,7 +1222,10 @@ class AsyncVerbs:
         hosts: Selectors = '*/',
         **options: Unpack[Options],
     ) -> Outcomes[HostReport]:
-        """Connects to hosts, and asks what they are. A host is ``ID/`` or ``@GROUP/``."""
+        """Connects to hosts, and asks what they are.
+
+        :param hosts: Ids, globs of ids, or ``@GROUP``. A ``/`` after them may be left out, here and in ``exclude``.
+        """
         return await self._run(_verbs.check(hosts), options)
 
     async def diagnose(
@@ -1232,7 +1241,7 @@ class AsyncVerbs:
         hosts: Selectors = '*/',
         **options: Unpack[Options],
     ) -> Outcomes[Diagnosis]:
-        """Checks each step on the way to the daemons of hosts."""
+        """Checks each step on the way to the daemons of hosts. The parameters are those of :meth:`check`."""
         return await self._run(_verbs.diagnose_hosts(hosts), options)
 
     async def operate(
@@ -1620,7 +1629,10 @@ class AsyncStreamedVerbs:
         hosts: Selectors = '*/',
         **options: Unpack[Options],
     ) -> AsyncStream[HostReport]:
-        """Connects to hosts, and asks what they are. A host is ``ID/`` or ``@GROUP/``."""
+        """Connects to hosts, and asks what they are.
+
+        :param hosts: Ids, globs of ids, or ``@GROUP``. A ``/`` after them may be left out, here and in ``exclude``.
+        """
         return self._run(_verbs.check(hosts), options)
 
     def diagnose(
@@ -1636,7 +1648,7 @@ class AsyncStreamedVerbs:
         hosts: Selectors = '*/',
         **options: Unpack[Options],
     ) -> AsyncStream[Diagnosis]:
-        """Checks each step on the way to the daemons of hosts."""
+        """Checks each step on the way to the daemons of hosts. The parameters are those of :meth:`check`."""
         return self._run(_verbs.diagnose_hosts(hosts), options)
 
     def operate(

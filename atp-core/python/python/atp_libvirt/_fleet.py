@@ -89,6 +89,7 @@ class _Base:
                 None if config is None else os.fspath(config),
                 config is None and hosts is None,
                 variables,
+                hosts is not None or "hosts" in (settings or {}),
                 json.dumps(values),
             )
         _open.add(self._core)
@@ -133,7 +134,8 @@ class Fleet(_Base, Verbs):
     """A fleet of virtual machines.
 
     :param config: A settings file. Without it, and without ``hosts``, the files that the command line ``atp`` reads:
-        ``/etc/atp/config.toml``, and ``atp/config.toml`` in the user's configuration folder.
+        ``/etc/atp/config.toml``, and ``atp/config.toml`` in the user's configuration folder. If nothing there and nothing here names
+        hosts, the daemon of this machine is the host ``local``.
     :param hosts: Hosts by their names, ``{"h1": "qemu+tcp://10.0.0.7/system"}``, or URIs alone.
     :param settings: Further settings, above those of files and environment: ``{"timeout": "20s", "transport": {...}}``.
     :param environment: The variables to read settings from; without it, those of this process. Only those that start with
@@ -162,6 +164,8 @@ class Fleet(_Base, Verbs):
 
     def events(self, targets: Selectors = "*", *, exclude: Selectors = (), qemu: bool = False) -> Events:
         """Watches VMs: each event as it comes, through lost connections, until the iterator is closed.
+    :raises ConfigError: The settings cannot be used, or name a service; or ``config``, ``hosts`` or a section ``[hosts]`` name no host.
+
 
         :param qemu: The events of QEMU's monitors too.
         """

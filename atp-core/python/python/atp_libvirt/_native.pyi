@@ -5,7 +5,7 @@ from typing import Any, List, Optional, Tuple, Union
 class Core:
     @staticmethod
     def of_hosts(
-        file: Optional[str], with_own_files: bool, variables: List[Tuple[str, str]], values: str
+        file: Optional[str], with_own_files: bool, has_hosts: bool, variables: List[Tuple[str, str]], values: str
     ) -> Core: ...
     @staticmethod
     def of_service(url: str, token: str, ca_file: Optional[str]) -> Core: ...

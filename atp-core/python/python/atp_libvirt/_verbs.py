@@ -331,7 +331,10 @@ def run(
 
 
 def check(hosts: Selectors = "*/") -> Operation[HostReport]:
-    """Connects to hosts, and asks what they are. A host is ``ID/`` or ``@GROUP/``."""
+    """Connects to hosts, and asks what they are.
+
+    :param hosts: Ids, globs of ids, or ``@GROUP``. A ``/`` after them may be left out, here and in ``exclude``.
+    """
     return Operation(hosts, {"op": "host-check"})
 
 
@@ -341,7 +344,7 @@ def diagnose(targets: Selectors) -> Operation[Diagnosis]:
 
 
 def diagnose_hosts(hosts: Selectors = "*/") -> Operation[Diagnosis]:
-    """Checks each step on the way to the daemons of hosts."""
+    """Checks each step on the way to the daemons of hosts. The parameters are those of :meth:`check`."""
     return Operation(hosts, {"op": "diagnose-host"})
 
 
@@ -402,7 +405,7 @@ def request(operation: Operation[Any], options: Options) -> Dict[str, Any]:
         raise TypeError(f"unknown option {min(unknown)!r}; options of every verb are {known}")
     given: Dict[str, Any] = dict(options)
     targets: Dict[str, Any] = {
-        **selected(operation.targets, given.get("exclude", ())),
+        **_chosen(operation, given.get("exclude", ())),
         "state": given.get("state", "any"),
         "labels": dict(given.get("labels", {})),
     }
@@ -418,6 +421,15 @@ def selected(targets: Selectors, exclude: Selectors) -> Dict[str, Any]:
     return {"selectors": _texts(targets), "exclude": _texts(exclude)}
 
 
+def _chosen(operation: Operation[Any], exclude: Selectors) -> Dict[str, Any]:
+    """What is selected for an operation. Where hosts are its targets, ``h1`` is the host of this name, and no VM."""
+    chosen = selected(operation.targets, exclude)
+    if operation.spec.get("op") not in _ON_HOSTS:
+        return chosen
+    return {key: [text if "/" in text else f"{text}/" for text in texts] for key, texts in chosen.items()}
+
+
+_ON_HOSTS = {"host-check", "diagnose-host"}
 _TARGETS = {"exclude", "state", "labels"}
 _POLICY = ("parallel", "per_host", "retries", "max_failures", "serial")
 _TIMES = {"timeout": "timeout_ms", "deadline": "deadline_ms"}
