@@ -13,6 +13,7 @@ use rustix::io::{read, write};
 
 use crate::error::{self, Failure};
 use crate::outcomes::{Outcomes, Taken};
+use crate::reservations::{Claim, Granted};
 
 /// Answers for one event loop, and a descriptor that is readable while there are any. The runtime's threads put answers here; the
 /// thread of the loop takes them.
@@ -28,6 +29,7 @@ struct Shared {
 pub(crate) enum Answer {
     Outcomes(Taken),
     Texts(Vec<String>),
+    Reserved(Granted),
 }
 
 /// An answer that is owed. If it is dropped without one, the answer is that the fleet was closed.
@@ -61,7 +63,7 @@ impl Bridge {
         self.0.descriptor.as_raw_fd()
     }
 
-    /// Takes what has arrived: ids, each with outcomes, texts or an exception.
+    /// Takes what has arrived: ids, each with what was asked for or an exception.
     fn take(&self, py: Python<'_>) -> PyResult<Vec<(u64, Py<PyAny>)>> {
         // Nothing to read is no failure: the answers are what counts.
         let _read = read(&self.0.descriptor, &mut [0; 8]);
@@ -70,6 +72,7 @@ impl Bridge {
             let object = match answer {
                 Ok(Answer::Outcomes(taken)) => Py::new(py, Outcomes::from(taken))?.into_any(),
                 Ok(Answer::Texts(texts)) => texts.into_pyobject(py)?.unbind(),
+                Ok(Answer::Reserved(granted)) => Py::new(py, Claim::from(granted))?.into_any(),
                 Err(failure) => error::failed(py, &failure).into_value(py).into_any(),
             };
             Ok((id, object))

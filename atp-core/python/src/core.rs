@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
-use atp_api::{OperationSpec, OutcomeError, Policy, RunEvent, RunRequest, StateFilter, Targets};
+use atp_api::{Effect, OperationSpec, OutcomeError, Policy, RunEvent, RunRequest, StateFilter, Targets};
 use atp_client::{Client, ClientOptions};
 use atp_executor::{Executor, Scenario};
 use atp_settings::mask_uri;
@@ -18,9 +18,11 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::error;
+use crate::bridge::{Answer, Bridge};
+use crate::error::{self, Failure};
 use crate::feed::{self, Feed};
 use crate::forked::Forked;
+use crate::reservations::{self, Claim, Granted};
 use crate::run::{Backend, Run, Sink, control, drive};
 use crate::settings::{Given, Settings};
 use crate::wait::wait;
@@ -78,6 +80,46 @@ impl Parts {
         let handle = runtime.as_ref().map(|runtime| runtime.handle().clone());
         handle.ok_or_else(|| error::exception(py, &error::closed()))
     }
+
+    /// # Errors
+    /// The fleet has hosts, and no service.
+    fn client(&self, py: Python<'_>) -> PyResult<Client> {
+        match &self.backend {
+            Backend::Service(client) => Ok((**client).clone()),
+            Backend::Hosts(_) => Err(error::exception(py, &error::invalid("the fleet has no service"))),
+        }
+    }
+
+    /// Asks the service for free VMs, when it is awaited.
+    fn reserving(
+        &self,
+        py: Python<'_>,
+        request: &str,
+    ) -> PyResult<impl Future<Output = Result<Granted, Failure>> + Send + use<>> {
+        let request = serde_json::from_str(request);
+        let request = request.map_err(|error| error::exception(py, &error::invalid(error.to_string())))?;
+        Ok(Granted::ask(self.client(py)?, request, self.handle(py)?, self.runs.clone()))
+    }
+}
+
+impl Core {
+    /// Waits for an answer of the service. Closing the fleet gives it a moment to come.
+    fn ask<T: Send + 'static>(
+        &self,
+        py: Python<'_>,
+        asking: impl Future<Output = Result<T, Failure>> + Send + 'static,
+    ) -> PyResult<T> {
+        let parts = self.0.get(py)?;
+        let (sender, receiver) = oneshot::channel();
+        let answering = async move {
+            // Fails if the caller was interrupted.
+            let _unheard = sender.send(asking.await);
+        };
+        parts.handle(py)?.spawn(parts.runs.track_future(answering));
+        let closed = || Failure { error: error::closed(), effect: Effect::Unknown };
+        let answer = wait(py, receiver)?.unwrap_or_else(|_| Err(closed()));
+        answer.map_err(|failure| error::failed(py, &failure))
+    }
 }
 
 #[pymethods]
@@ -88,6 +130,7 @@ impl Core {
         py: Python<'_>,
         file: Option<PathBuf>,
         with_own_files: bool,
+        has_hosts: bool,
         variables: Vec<(String, String)>,
         values: &str,
     ) -> PyResult<Self> {
@@ -130,7 +173,6 @@ impl Core {
         let runtime = parts.handle(py)?;
         let request = read_request(request, &parts.policy).map_err(|error| error::exception(py, &error))?;
         Ok(Run::begin(&runtime, &parts.runs, parts.backend.clone(), request, parts.abort.child_token()))
-        has_hosts: bool,
     }
 
     /// Begins to watch VMs. `targets` are JSON.
@@ -185,6 +227,29 @@ impl Core {
         });
         let hosts = wait(py, receiver)?.unwrap_or_else(|_| Err(error::closed()));
         hosts.map(|hosts| hosts.to_string()).map_err(|error| error::exception(py, &error))
+    }
+
+    /// Asks the service for free VMs. `request` is JSON.
+    fn reserve(&self, py: Python<'_>, request: &str) -> PyResult<Claim> {
+        let asking = self.0.get(py)?.reserving(py, request)?;
+        self.ask(py, asking).map(Claim::from)
+    }
+
+    /// As `reserve`, for an event loop: the answer comes under this id.
+    fn reserve_into(&self, py: Python<'_>, request: &str, bridge: &Bridge, id: u64) -> PyResult<()> {
+        let parts = self.0.get(py)?;
+        let asking = parts.reserving(py, request)?;
+        let promise = bridge.promise(id, Effect::Unknown);
+        let answering = async move { promise.keep(asking.await.map(Answer::Reserved)) };
+        parts.handle(py)?.spawn(parts.runs.track_future(answering));
+        Ok(())
+    }
+
+    /// Ends reservations of an owner in the service: of the VMs that selectors match, or all. Returns them as JSON.
+    fn release(&self, py: Python<'_>, owner: String, selectors: Vec<String>) -> PyResult<String> {
+        let client = self.0.get(py)?.client(py)?;
+        let asking = async move { reservations::release_in_service(&client, owner, selectors).await };
+        self.ask(py, asking)
     }
 
     /// Ends all runs and closes all connections.

@@ -64,7 +64,7 @@ mod _native {
     #[pymodule_export]
     use crate::outcomes::{Outcome, Outcomes};
     #[pymodule_export]
-    use crate::reservations::{release, reserve};
+    use crate::reservations::{Claim, release, reserve};
     #[pymodule_export]
     use crate::run::Run;
     #[pymodule_export]

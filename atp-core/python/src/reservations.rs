@@ -1,15 +1,22 @@
-//! Reservations of VMs: in the file that `atp reserve` uses too, under its lock.
+//! Reservations of VMs: in the file that `atp reserve` uses too, under its lock; or in the service.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use atp_api::{ErrorKind, OutcomeError};
-use atp_executor::{Candidate, ReservationError, Reservations, Reserved};
+use atp_api::serve::{ReleaseRequest, ReserveAnswer, ReserveRequest};
+use atp_api::{Effect, ErrorKind, OutcomeError};
+use atp_client::{Client, ClientError};
+use atp_executor::{Candidate, ReservationError, Reservations, Reserved, Selector};
+use parking_lot::Mutex;
 use pyo3::prelude::*;
+use tokio::runtime::Handle;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use uuid::Uuid;
 
-use crate::error;
+use crate::error::{self, Failure};
 use crate::feed::text;
+use crate::forked::Forked;
 
 /// How long another process may have the lock.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
@@ -55,6 +62,101 @@ pub(crate) fn release(
         file.release(owner, chooses, until)
     })?;
     text(&released).map_err(|error| error::exception(py, &error))
+}
+
+/// What a service answered to a request for VMs. Dropping it gives back what was reserved, as nobody knows of it.
+pub(crate) struct Granted {
+    client: Client,
+    runtime: Handle,
+    /// None when it was taken.
+    answer: Option<ReserveAnswer>,
+    /// A fleet that is closed waits for its end.
+    under_way: TaskTrackerToken,
+}
+
+impl Granted {
+    /// Asks a service for VMs.
+    ///
+    /// # Errors
+    /// It refused, or did not answer: VMs may be reserved then, until their time ends.
+    pub(crate) async fn ask(
+        client: Client,
+        request: ReserveRequest,
+        runtime: Handle,
+        runs: TaskTracker,
+    ) -> Result<Self, Failure> {
+        let began = SystemTime::now();
+        let answer = client.reserve(&request).await.map_err(|error| of_service(&error))?;
+        let granted = Granted { client, runtime, answer: Some(answer), under_way: runs.token() };
+        // This process may have been stopped before it read the answer.
+        if granted.has_vms() && began.elapsed().unwrap_or_default() >= request.time {
+            let late = "the reservations ended before their answer was read";
+            let error = OutcomeError::new(ErrorKind::RequestTimeout, late).retryable();
+            return Err(error.with_hint("reserve again").into());
+        }
+        Ok(granted)
+    }
+
+    fn has_vms(&self) -> bool {
+        self.answer.as_ref().is_some_and(|answer| !answer.reservations.is_empty())
+    }
+}
+
+impl Drop for Granted {
+    fn drop(&mut self) {
+        let Some(answer) = self.answer.take() else { return };
+        let Some(first) = answer.reservations.first() else { return };
+        let owner = first.owner.clone();
+        let selector = |one: &atp_executor::Reservation| Selector::of_vm(&one.host, &one.vm).to_string();
+        let selectors = answer.reservations.iter().map(selector).collect();
+        let (client, under_way) = (self.client.clone(), self.under_way.clone());
+        self.runtime.spawn(async move {
+            // If it fails, they end with their time.
+            let _released = release_in_service(&client, owner, selectors).await;
+            drop(under_way);
+        });
+    }
+}
+
+/// What a service answered, until it is taken.
+#[pyclass(frozen)]
+pub(crate) struct Claim(Forked<Mutex<Granted>>);
+
+impl From<Granted> for Claim {
+    fn from(granted: Granted) -> Self {
+        Claim(Forked::new(Mutex::new(granted)))
+    }
+}
+
+#[pymethods]
+impl Claim {
+    /// Takes the answer, as JSON: what it has reserved is the caller's now.
+    fn take(&self, py: Python<'_>) -> PyResult<String> {
+        let answer = self.0.get(py)?.lock().answer.take();
+        text(&answer).map_err(|error| error::exception(py, &error))
+    }
+}
+
+/// Ends reservations of an owner in a service: of the VMs that selectors match, or all. Returns them as JSON.
+///
+/// # Errors
+/// It refused, or did not answer: they may have ended then.
+pub(crate) async fn release_in_service(
+    client: &Client,
+    owner: String,
+    selectors: Vec<String>,
+) -> Result<String, Failure> {
+    let released = client.release(&ReleaseRequest { owner, selectors }).await;
+    Ok(text(&released.map_err(|error| of_service(&error))?)?)
+}
+
+/// A service that did not answer may have done it.
+fn of_service(error: &ClientError) -> Failure {
+    let effect = match error {
+        ClientError::TooSlow { .. } | ClientError::Unreachable { .. } => Effect::Unknown,
+        _ => Effect::None,
+    };
+    Failure { error: error::of_client(error), effect }
 }
 
 /// Tries again while another process has the lock. Handlers of signals run meanwhile.

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Iterator, Tuple
 
 import pytest
-from atp_libvirt import AsyncFleet, Fleet, RequestError, ServiceError
+from atp_libvirt import AsyncFleet, Fleet, NotFreeError, RequestError, ServiceError
 from conftest import ATP, Simulated
 
 pytestmark = pytest.mark.skipif(not ATP, reason="there is no program atp: `cargo xtask python` builds it")
@@ -176,5 +176,58 @@ def test_a_wrong_token_or_address_is_told(service: Tuple[str, str]) -> None:
     with Fleet(server="http://127.0.0.1:1", token="x") as fleet:
         with pytest.raises(ServiceError, match="cannot be reached"):
             fleet.hosts()
+        with pytest.raises(ServiceError) as raised:
+            fleet.release("job-1")
+        assert raised.value.effect == "unknown"
     with pytest.raises(TypeError):
         Fleet(server="http://127.0.0.1:1")
+
+
+def test_jobs_that_use_one_service_never_have_one_vm(service: Tuple[str, str], tmp_path: Path) -> None:
+    server, token = service
+    with Fleet(server=server, token=token) as fleet, Fleet(server=server, token=token) as other:
+        with fleet.reserve("h1/*", count=2, time=600) as reserved:
+            assert reserved.targets == ["h1/vm1", "h1/vm2"]
+            with pytest.raises(NotFreeError, match="0 of the 2 selected are free") as raised:
+                other.reserve("h1/*", wait=0.1)
+            assert raised.value.retryable
+            with other.reserve("*", owner="job-1", exclude="h2/vm1") as others:
+                assert (others.targets, others[0].owner) == (["h2/vm2"], "job-1")
+                more = other.reserve("h2/*", owner="job-1")
+                assert [one.target for one in more.release()] == ["h2/vm1"]
+                assert [one.target for one in fleet.release("job-1")] == ["h2/vm2"]
+            assert reserved[0].until.year > 2000
+        assert fleet.release("job-1") == []
+        with pytest.raises(NotFreeError, match="9 VMs are wanted, and 4 are selected"):
+            fleet.reserve("*", count=9)
+        granted = fleet.reserve("h1/*", count=2)
+        later = threading.Timer(0.2, granted.release)
+        later.start()
+        with other.reserve("h1/vm1", wait=60) as reserved:
+            assert len(reserved) == 1
+        later.join()
+        with pytest.raises(RequestError):
+            fleet.reserve("h9/*")
+        with pytest.raises(TypeError, match="file is for a fleet without a service"):
+            fleet.reserve("*", file=tmp_path / "vms")
+        with pytest.raises(TypeError, match="exclude, state and labels"):
+            fleet.reserve("*", timeout=10)
+        with pytest.raises(ValueError, match="time"):
+            fleet.reserve("*", time=0)
+
+
+def test_what_a_cancelled_task_has_reserved_is_given_back(service: Tuple[str, str]) -> None:
+    async def work() -> None:
+        async with AsyncFleet(server=service[0], token=service[1]) as fleet:
+            for _ in range(5):
+                task = asyncio.create_task(fleet.reserve("*", count=4))
+                # It sends its request in its first step.
+                await asyncio.sleep(0)
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+            async with await fleet.reserve("*", count=4, wait=120) as reserved:
+                assert len(reserved) == 4
+            assert len(fleet.release(reserved[0].owner)) == 0
+
+    asyncio.run(work())

@@ -32,7 +32,7 @@ from ._streams import (
     Samples,
     Stream,
 )
-from ._verbs import Operation, Options, Selectors, console_lines, request, selected
+from ._verbs import Operation, Options, Selectors, console_lines, request, selected, vms
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -80,6 +80,7 @@ class _Base:
                 raise TypeError("config, hosts and settings are for a fleet without a server, which has its own")
             file = None if ca_file is None else os.fspath(ca_file)
             self._core = _native.Core.of_service(server, token, file)
+            self._is_service = True
         else:
             if token is not None or ca_file is not None:
                 raise TypeError("token and ca_file are for a service: Fleet(server=..., token=...)")
@@ -88,10 +89,11 @@ class _Base:
             self._core = _native.Core.of_hosts(
                 None if config is None else os.fspath(config),
                 config is None and hosts is None,
-                variables,
                 hosts is not None or "hosts" in (settings or {}),
+                variables,
                 json.dumps(values),
             )
+            self._is_service = False
         _open.add(self._core)
 
     def hosts(self) -> List[Host]:
@@ -121,9 +123,23 @@ class _Base:
         """Begins to capture consoles, for ``console_lines``."""
         return self._core.lines(json.dumps(request(operation, options)))
 
-    def release(self, owner: str, file: Union[str, os.PathLike[str]]) -> List[Reservation]:
-        """Ends all reservations of an owner, as ``atp release`` does. Returns them."""
-        return _reservations.release(file, owner)
+    def release(self, owner: str, file: Union[str, os.PathLike[str], None] = None) -> List[Reservation]:
+        """Ends all reservations of an owner, as ``atp release`` does. Returns them.
+
+        :param file: The file of the reservations; for a fleet without a service only, and needed there.
+        """
+        place = self.place(file)
+        if place is None:
+            return _reservations.release_in_service(self._core, owner)
+        return _reservations.release(place, owner)
+
+    def place(self, file: Union[str, os.PathLike[str], None]) -> Optional[str]:
+        """The file of reservations; None if the service has them."""
+        if file is None and not self._is_service:
+            raise TypeError("reservations need a file: file=... names the one that all jobs of this machine use")
+        if file is not None and self._is_service:
+            raise TypeError("file is for a fleet without a service: the service has the reservations itself")
+        return None if file is None else os.fspath(file)
 
     def begin(self, operation: Operation[Any], options: Options) -> _native.Run:
         """Begins a run, for the faces of this fleet."""
@@ -148,6 +164,8 @@ class Fleet(_Base, Verbs):
     each target), ``deadline`` (seconds for all), ``parallel``, ``per_host``, ``retries``, ``max_failures``, ``serial``, ``exclude``,
     ``state`` and ``labels``.
 
+    :raises ConfigError: The settings cannot be used, or name a service; or ``config``, ``hosts`` or a section ``[hosts]`` name no host.
+
     >>> with Fleet(hosts={"h1": "qemu+tcp://127.0.0.1:1/system"}) as fleet:
     ...     outcomes = fleet.exec("h1/*", ["uname", "-r"], timeout=2)
     >>> outcomes[0].status, outcomes[0].error.kind, outcomes[0].effect
@@ -164,8 +182,6 @@ class Fleet(_Base, Verbs):
 
     def events(self, targets: Selectors = "*", *, exclude: Selectors = (), qemu: bool = False) -> Events:
         """Watches VMs: each event as it comes, through lost connections, until the iterator is closed.
-    :raises ConfigError: The settings cannot be used, or name a service; or ``config``, ``hosts`` or a section ``[hosts]`` name no host.
-
 
         :param qemu: The events of QEMU's monitors too.
         """
@@ -206,23 +222,34 @@ class Fleet(_Base, Verbs):
         self,
         targets: Selectors,
         *,
-        file: Union[str, os.PathLike[str]],
+        file: Union[str, os.PathLike[str], None] = None,
         count: int = 1,
         time: float = 3600.0,
         owner: Optional[str] = None,
         wait: float = 0.0,
         **options: Unpack[Options],
     ) -> Reserved:
-        """Reserves free VMs, as ``atp reserve`` does: no other job that names the same file on this machine gets them meanwhile.
+        """Reserves free VMs, as ``atp reserve`` does: no other job that uses the same service, or names the same file on this machine,
+        gets them meanwhile.
 
-        :param file: The file of the reservations, on a local disk.
+        :param file: The file of the reservations, on a local disk; for a fleet without a service only, and needed there.
         :param count: How many: all of them are reserved, or none.
         :param time: For how many seconds. Then they are free without a release.
         :param owner: Whose they are; without it a name that no other has.
         :param wait: For how many seconds it is waited until enough are free.
         :raises NotFreeError: Too few are free, or selected.
+        :raises ServiceError: The service refused it or did not answer. With the effect ``unknown`` VMs may be reserved until
+            their time ends, or ``fleet.release(owner)``.
+
+        Of the options, a service takes those that say which VMs: ``exclude``, ``state`` and ``labels``.
         """
-        attempt = _reservations.attempt(list(self.vms(targets, **options).ok), file, count, owner, time)
+        place = self.place(file)
+        attempt: Union[_reservations.Attempt, _reservations.ServiceAttempt]
+        if place is None:
+            asked = request(vms(targets), options)
+            attempt = _reservations.attempt_in_service(self._core, asked, count, owner, time)
+        else:
+            attempt = _reservations.attempt(list(self.vms(targets, **options).ok), place, count, owner, time)
         until = monotonic() + wait
         while True:
             reserved = attempt.try_once()
@@ -231,7 +258,7 @@ class Fleet(_Base, Verbs):
             left = until - monotonic()
             if left <= 0:
                 raise attempt.refusal()
-            sleep(min(left, _reservations.INTERVAL))
+            sleep(min(left, attempt.interval))
 
     def close(self) -> None:
         """Ends all runs at once, and closes all connections. What is called later raises :class:`ClosedError`."""
@@ -296,7 +323,7 @@ class AsyncFleet(_Base, AsyncVerbs):
         self,
         targets: Selectors,
         *,
-        file: Union[str, os.PathLike[str]],
+        file: Union[str, os.PathLike[str], None] = None,
         count: int = 1,
         time: float = 3600.0,
         owner: Optional[str] = None,
@@ -304,18 +331,23 @@ class AsyncFleet(_Base, AsyncVerbs):
         **options: Unpack[Options],
     ) -> Reserved:
         """As :meth:`Fleet.reserve`: ``async with await fleet.reserve(...) as reserved``."""
-        listed = await self.vms(targets, **options)
-        attempt = _reservations.attempt(list(listed.ok), file, count, owner, time)
+        place = self.place(file)
+        attempt: Union[_reservations.Attempt, _reservations.ServiceAttempt]
+        if place is None:
+            asked = request(vms(targets), options)
+            attempt = _reservations.attempt_in_service(self._core, asked, count, owner, time)
+        else:
+            listed = await self.vms(targets, **options)
+            attempt = _reservations.attempt(list(listed.ok), place, count, owner, time)
         until = monotonic() + wait
         while True:
-            # In this thread: a reservation is made before the task can be cancelled.
-            reserved = attempt.try_once()
+            reserved = await attempt.try_in_loop()
             if reserved is not None:
                 return reserved
             left = until - monotonic()
             if left <= 0:
                 raise attempt.refusal()
-            await asyncio.sleep(min(left, _reservations.INTERVAL))
+            await asyncio.sleep(min(left, attempt.interval))
 
     async def aclose(self) -> None:
         """As :meth:`Fleet.close`. It takes about a second at most."""

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import uuid
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from types import TracebackType
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Type, Union, cast
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple, Type, Union
 
 from . import _native
 from ._errors import NotFreeError
+from ._loops import loop
 from ._outcomes import Outcome
 
 #: How often it is looked whether VMs have become free, seconds.
 INTERVAL = 0.5
+
+#: The same, where a service is asked by many.
+_SERVICE_INTERVAL = 1.0
 
 
 @dataclass(frozen=True)
@@ -42,9 +47,11 @@ class Reservation:
 class Reserved:
     """Reserved VMs: a sequence of :class:`Reservation`. As a context manager it releases them at its end."""
 
-    def __init__(self, file: str, reservations: Sequence[Reservation]) -> None:
-        self._file = file
+    def __init__(
+        self, reservations: Sequence[Reservation], end: Callable[[List[Reservation]], List[Reservation]]
+    ) -> None:
         self._reservations = list(reservations)
+        self._end = end
         self._process = os.getpid()
 
     @property
@@ -65,7 +72,7 @@ class Reserved:
         """Releases them before their time ends. Returns those that had not ended. A process that was forked releases nothing."""
         if not self._reservations or os.getpid() != self._process:
             return []
-        return release(self._file, self._reservations[0].owner, [one.uuid for one in self._reservations])
+        return self._end(self._reservations)
 
     def __enter__(self) -> Reserved:
         return self
@@ -87,8 +94,8 @@ class Reserved:
         error: Optional[BaseException],
         traceback: Optional[TracebackType],
     ) -> None:
-        # It takes as long as the disk does.
-        self.release()
+        # It takes as long as the disk or the service does. A task that is cancelled meanwhile releases them too.
+        await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, self.release))
 
     def __repr__(self) -> str:
         return f"<Reserved {', '.join(self.targets) or 'none'}>"
@@ -96,7 +103,7 @@ class Reserved:
 
 @dataclass
 class Attempt:
-    """Tries to reserve VMs, until one succeeds."""
+    """Tries to reserve VMs in a file, until one succeeds."""
 
     file: str
     count: int
@@ -108,42 +115,137 @@ class Attempt:
     def try_once(self) -> Optional[Reserved]:
         """None if too few are free."""
         text, self.free = _native.reserve(self.file, self.candidates, self.count, self.owner, self.time)
-        return None if text is None else Reserved(self.file, _read(text))
+        if text is None:
+            return None
+
+        def end(reserved: List[Reservation]) -> List[Reservation]:
+            return release(self.file, self.owner, [one.uuid for one in reserved])
+
+        return Reserved(_read(json.loads(text)), end)
+
+    async def try_in_loop(self) -> Optional[Reserved]:
+        """As :meth:`try_once`, and in this thread: a reservation is made before the task can be cancelled."""
+        return self.try_once()
+
+    @property
+    def interval(self) -> float:
+        """For how long it is waited before the next try, seconds."""
+        return INTERVAL
 
     def refusal(self) -> NotFreeError:
         """The error of one that does not wait any more."""
-        return NotFreeError(
-            f"{self.count} VMs are wanted, and {self.free} of the {len(self.candidates)} selected are free",
-            kind="not-free",
-            retryable=True,
-            hint="wait=SECONDS waits until enough are free",
-        )
+        return _too_few_free(self.count, self.free, len(self.candidates), [])
+
+
+@dataclass
+class ServiceAttempt:
+    """Tries to reserve VMs in a service, until one succeeds."""
+
+    core: _native.Core
+    targets: Dict[str, Any]
+    count: int
+    owner: str
+    time: float
+    #: What the service has answered last.
+    answer: Optional[Dict[str, Any]] = None
+
+    def try_once(self) -> Optional[Reserved]:
+        """None if too few are free."""
+        return self._read(self.core.reserve(self._request()))
+
+    async def try_in_loop(self) -> Optional[Reserved]:
+        """As :meth:`try_once`. If the task is cancelled, what was reserved is given back."""
+        request = self._request()
+        return self._read(await loop().answer(lambda bridge, number: self.core.reserve_into(request, bridge, number)))
+
+    @property
+    def interval(self) -> float:
+        """For how long it is waited before the next try, seconds."""
+        return _SERVICE_INTERVAL
+
+    def refusal(self) -> NotFreeError:
+        """The error of one that does not wait any more."""
+        answer = self.answer or {"free": 0, "selected": 0, "settled": []}
+        # A host that could not be listed has none that could be reserved.
+        causes = [outcome["error"]["message"] for outcome in answer["settled"] if outcome.get("error")]
+        return _too_few_free(self.count, answer["free"], answer["selected"], causes)
+
+    def _request(self) -> str:
+        time = round(self.time * 1000)
+        return json.dumps({"targets": self.targets, "count": self.count, "owner": self.owner, "for_ms": time})
+
+    def _read(self, claim: _native.Claim) -> Optional[Reserved]:
+        answer: Dict[str, Any] = json.loads(claim.take())
+        self.answer = answer
+        if answer["reservations"]:
+            return Reserved(_read(answer["reservations"]), self._end)
+        if answer["selected"] < self.count and not answer["settled"]:
+            raise _too_few_selected(self.count, answer["selected"])
+        return None
+
+    def _end(self, reserved: List[Reservation]) -> List[Reservation]:
+        return release_in_service(self.core, self.owner, [one.target for one in reserved])
+
+
+def _too_few_free(count: int, free: int, selected: int, causes: Sequence[str]) -> NotFreeError:
+    return NotFreeError(
+        f"{count} VMs are wanted, and {free} of the {selected} selected are free",
+        kind="not-free",
+        retryable=True,
+        hint="wait=SECONDS waits until enough are free",
+        causes=causes,
+    )
+
+
+def _too_few_selected(count: int, selected: int) -> NotFreeError:
+    return NotFreeError(
+        f"{count} VMs are wanted, and {selected} are selected",
+        kind="not-free",
+        hint="fleet.vms(selectors) shows which are selected",
+    )
+
+
+def _checked_owner(count: int, owner: Optional[str], time: float) -> str:
+    """The owner, or a name that no other has."""
+    if count < 1:
+        raise ValueError("count is at least 1")
+    if not time > 0:
+        raise ValueError("time is more than 0 seconds")
+    return owner or f"python-{os.getpid()}-{uuid.uuid4().hex[:8]}"
 
 
 def attempt(
     listed: Sequence[Outcome[Any]], file: Union[str, os.PathLike[str]], count: int, owner: Optional[str], time: float
 ) -> Attempt:
     """An attempt on VMs that were listed."""
-    if count < 1:
-        raise ValueError("count is at least 1")
+    owner = _checked_owner(count, owner, time)
     candidates = [
         (outcome.host, outcome.vm, outcome.uuid)
         for outcome in listed
         if outcome.host is not None and outcome.vm is not None and outcome.uuid is not None
     ]
     if len({uuid for _, _, uuid in candidates}) < count:
-        raise NotFreeError(
-            f"{count} VMs are wanted, and {len(candidates)} are selected",
-            kind="not-free",
-            hint="fleet.vms(selectors) shows which are selected",
-        )
-    owner = owner or f"python-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        raise _too_few_selected(count, len(candidates))
     return Attempt(_absolute(file), count, owner, time, candidates)
+
+
+def attempt_in_service(
+    core: _native.Core, request: Dict[str, Any], count: int, owner: Optional[str], time: float
+) -> ServiceAttempt:
+    """An attempt on the VMs that a request selects."""
+    if request["policy"]:
+        raise TypeError("through a service, reserve takes of the options of verbs: exclude, state and labels")
+    return ServiceAttempt(core, request["targets"], count, _checked_owner(count, owner, time), time)
 
 
 def release(file: Union[str, os.PathLike[str]], owner: str, uuids: Optional[Sequence[str]] = None) -> List[Reservation]:
     """Ends reservations of an owner: those of these VMs, or all."""
-    return _read(_native.release(_absolute(file), owner, None if uuids is None else list(uuids)))
+    return _read(json.loads(_native.release(_absolute(file), owner, None if uuids is None else list(uuids))))
+
+
+def release_in_service(core: _native.Core, owner: str, selectors: Sequence[str] = ()) -> List[Reservation]:
+    """Ends reservations of an owner in a service: those of the VMs that are selected, or all."""
+    return _read(json.loads(core.release(owner, list(selectors))))
 
 
 def _absolute(path: Union[str, os.PathLike[str]]) -> str:
@@ -155,7 +257,7 @@ def escaped(name: str) -> str:
     return "".join(char if char.isalnum() or char in "._-" else f"\\{char}" for char in name)
 
 
-def _read(text: str) -> List[Reservation]:
+def _read(reservations: List[Dict[str, Any]]) -> List[Reservation]:
     return [
         Reservation(
             one["host"],
@@ -164,7 +266,7 @@ def _read(text: str) -> List[Reservation]:
             one["owner"],
             datetime.fromtimestamp(min(one["until_ms"] / 1000, _LAST), timezone.utc),
         )
-        for one in cast("List[Dict[str, Any]]", json.loads(text))
+        for one in reservations
     ]
 
 
