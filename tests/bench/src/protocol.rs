@@ -252,7 +252,7 @@ fn parsed(reply: &str) -> Result<()> {
 
 /// A short program in the guest, polled at growing intervals, and at a fixed interval.
 async fn programs(manager: &TransportManager, vm: Uuid) -> Result<()> {
-    let fixed = Polling { first: FIXED, factor: 1.0, longest: FIXED };
+    let fixed = Polling { first: FIXED, second: FIXED, factor: 1.0, longest: FIXED };
     let fixed = ExecPolicy { polling: fixed, ..ExecPolicy::default() };
     let measured = manager.execute_on_host("h", |connection: LibvirtConnection| async move {
         let carrier = LibvirtCarrier::new(&connection, vm);

@@ -1,8 +1,7 @@
 //! Runs a program in the guest (`guest-exec`, `guest-exec-status`).
 //!
 //! The agent starts the program and answers with its process id. Its result and output have to be queried. The first
-//! query follows after a few milliseconds, so that a short command costs two round trips, and the pauses grow from
-//! there.
+//! query follows at once, so that a short command costs two round trips and no pause, and the pauses grow from there.
 //!
 //! [`run`] does all of it over one carrier. If the connection to the VM may break in between, [`start`] returns a
 //! [`Process`], which can be awaited over one carrier after another.
@@ -48,7 +47,9 @@ pub struct ExecOutput {
 pub struct Polling {
     /// The pause before the first query.
     pub first: Duration,
-    /// The factor from one pause to the next. A result is late by at most this share.
+    /// The pause after it.
+    pub second: Duration,
+    /// The factor from there to each further pause.
     pub factor: f64,
     /// The longest pause.
     pub longest: Duration,
@@ -56,7 +57,9 @@ pub struct Polling {
 
 impl Default for Polling {
     fn default() -> Self {
-        Polling { first: Duration::from_millis(3), factor: 1.5, longest: Duration::from_millis(250) }
+        // A program that runs on is asked as often as with a first query after 3 ms and the factor 1.5, and once more.
+        let (second, longest) = (Duration::from_millis(3), Duration::from_millis(250));
+        Polling { first: Duration::ZERO, second, factor: 1.6, longest }
     }
 }
 

@@ -46,19 +46,20 @@ pub(crate) async fn ended(
     deadline: Instant,
 ) -> Result<ExecOutput> {
     let program = || program.to_owned();
-    let mut pause = polling.first;
+    let (mut is_first, mut pause, mut further) = (true, polling.first, polling.second);
     let mut last_took = Duration::ZERO;
     let mut failed: Option<Box<ProtocolError>> = None;
     loop {
         // A query is only sent if there is time for its answer, judged by the duration of the last one: the answer that
         // is cut off may be the one with the result. Near the deadline the pauses halve the time left, so that an end
         // shortly before the deadline is still seen.
-        let margin = polling.first.max(last_took.saturating_mul(2));
+        let margin = polling.second.max(last_took.saturating_mul(2));
         let left = deadline.saturating_duration_since(Instant::now());
-        let next = pause.min(left / 2).max(polling.first);
+        let least = if is_first { polling.first } else { polling.second };
+        let next = pause.min(left / 2).max(least);
         if next.saturating_add(margin) > left {
             // It returns a little before the deadline, because the caller may cut in at the deadline itself.
-            time::sleep(left.saturating_sub(polling.first)).await;
+            time::sleep(left.saturating_sub(polling.second)).await;
             return Err(match failed {
                 // Whether it runs is not known: the VM itself may hang.
                 Some(source) if source.transport_kind() == Some(ErrorKind::AgentUnresponsive) => {
@@ -67,8 +68,12 @@ pub(crate) async fn ended(
                 source => ProtocolError::StillRunning { program: program(), pid, source },
             });
         }
-        time::sleep(next).await;
-        pause = polling.after(pause);
+        // A sleep of no time takes up to a millisecond.
+        if !is_first || !next.is_zero() {
+            time::sleep(next).await;
+        }
+        is_first = false;
+        (pause, further) = (further, polling.after(further));
 
         let asked = Instant::now();
         let answer = agent::execute(carrier, &guest_exec_status { pid }, deadline).await;

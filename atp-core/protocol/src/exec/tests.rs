@@ -66,19 +66,41 @@ async fn queries_start_fast_back_off_and_end_just_before_the_deadline() {
         ("exec-timeout", Effect::Unknown, true)
     );
     assert!(error.to_string().contains("process 41"), "{error}");
-    let first = Polling::default().first;
-    assert!(Instant::now() <= deadline && deadline - Instant::now() <= first);
+    let Polling { second, .. } = Polling::default();
+    assert!(Instant::now() <= deadline && deadline - Instant::now() <= second);
 
     let times: Vec<_> = script.sent().into_iter().map(|(time, _)| time).collect();
     let gaps: Vec<_> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
     // The clock of the runtime has a resolution of a millisecond.
-    assert!(gaps[0] <= first + Duration::from_millis(1), "first after {:?}", gaps[0]);
+    assert_eq!(gaps[0], Duration::ZERO);
+    assert!(gaps[1] <= second + Duration::from_millis(1), "second after {:?}", gaps[1]);
     let longest = gaps.iter().position(|gap| *gap >= Polling::default().longest).unwrap();
     assert!(gaps[..longest].is_sorted(), "{gaps:?}");
     assert!(longest < 15, "the longest pause is reached after {longest} questions");
     assert!(gaps.iter().all(|gap| *gap <= Polling::default().longest + Duration::from_millis(1)));
     assert!(deadline - times[times.len() - 1] < Duration::from_millis(10), "an end just before it is seen");
     assert!(times.len() < 70, "{} commands in 10 s", times.len());
+}
+
+#[test]
+fn the_query_at_once_is_the_only_one_more_than_with_a_first_one_after_3_ms() {
+    let times = |polling: Polling| {
+        let (mut time, mut pause) = (polling.first, polling.second);
+        std::iter::from_fn(move || {
+            let next = time + pause;
+            pause = polling.after(pause);
+            Some(std::mem::replace(&mut time, next))
+        })
+    };
+    let late = Polling {
+        first: Duration::from_micros(3_000),
+        second: Duration::from_micros(4_500),
+        factor: 1.5,
+        ..Polling::default()
+    };
+    for (further, late) in times(Polling::default()).skip(1).zip(times(late)).take(100) {
+        assert!(further >= late, "{further:?} {late:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -367,6 +389,7 @@ async fn pauses_of_any_length_end_with_the_deadline() {
     let endless = Duration::MAX;
     for polling in [
         Polling { first: endless, ..Polling::default() },
+        Polling { second: endless, ..Polling::default() },
         Polling { factor: f64::INFINITY, longest: endless, ..Polling::default() },
     ] {
         let (policy, deadline) = (ExecPolicy { polling, ..ExecPolicy::default() }, soon());
