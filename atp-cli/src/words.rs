@@ -111,6 +111,7 @@ pub(crate) fn hint(hint: &Hint) -> String {
             "make a snapshot with its memory (without `--disk-only`), or shut it down first (`atp vm shutdown`): the snapshot of a VM \
              that is shut off is kept within its disk images"
         }
+        Some("without-service") => "add --server none to connect from this machine",
         Some("check-folder") => "check the folder given with -d, and its free space",
         _ => return hint.to_string(),
     };

@@ -1,15 +1,13 @@
 //! Runs through a service (`--server`), over its warm connections: with the same reports, exit codes and signals as runs of
 //! this program's own. The run is the service's, and goes on there if this program is killed.
 
-mod files;
-
 use std::pin::pin;
 use std::time::Duration;
 
 use atp_api::domain::DomainInfo;
 use atp_api::serve::RunSummary;
 use atp_api::{Data, DryRun, PlanReport, PlannedTarget, RunRequest, Targets};
-use atp_client::{Client, ClientError, ClientOptions, RunEvents};
+use atp_client::{Client, ClientError, ClientOptions, RunEvents, RunFiles};
 use atp_executor::{Outcome, RunEvent};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
@@ -28,10 +26,11 @@ use crate::settings::Settings;
 use crate::signals::Interrupts;
 use crate::words;
 
-use files::Files;
-
 /// How long the service may take to answer when a signal is passed on, before the next one is waited for.
 const TELL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Events that are read ahead of the report.
+const AHEAD: usize = 64;
 
 /// The client of the service that the settings name, if they name one.
 ///
@@ -103,11 +102,11 @@ async fn run_one<'a>(
     let resumed = resumed(context)?;
     let policy = context.settings.policy.clone();
     let planning = async {
-        let mut files = Files::send(client, &operation).await?;
-        let request = RunRequest::new(Targets::from(&selection), files.operation.clone(), policy.clone());
+        let mut files = RunFiles::send(client, &operation).await.map_err(|error| Problem::from(&error))?;
+        let request = RunRequest::new(Targets::from(&selection), files.operation().clone(), policy.clone());
         let plan = client.plan(&request).await?;
         if !context.dry_run {
-            files.planned(&plan).await?;
+            files.planned(&plan).await.map_err(|error| Problem::from(&error))?;
         }
         Ok::<_, Problem>((files, plan))
     };
@@ -115,7 +114,7 @@ async fn run_one<'a>(
         planned = progress::while_waiting("asking the service for its VMs", context, planning) => planned?,
         signal = interrupts.first() => return Err(Failure::Interrupted(signal)),
     };
-    let request = RunRequest::new(Targets::from(&selection), files.operation.clone(), policy);
+    let request = RunRequest::new(Targets::from(&selection), files.operation().clone(), policy);
     plan.notices.iter().for_each(|notice| context.console.note(notice));
     if plan.targets.is_empty() && plan.settled.is_empty() && plan.done_before == 0 {
         let report = reports.next(&operation, plan.done_before, forms)?;
@@ -142,7 +141,7 @@ async fn run_one<'a>(
             report.reserved = reservations::of_service(client, context).await;
         }
         let signals = AbortOnDropHandle::new(tokio::spawn(tell(client.clone(), run, interrupts.clone())));
-        drive(files.follow(&begun), report, interrupts, |_| {}).await;
+        drive(follow(client, files, &begun), report, interrupts, |_| {}).await;
         drop(signals);
         report.ending.signal = interrupts.received();
         if report.ending.signal.is_some() || report.ending.stopped_early {
@@ -248,6 +247,28 @@ pub(crate) enum Remote {
         mpsc::Receiver<Result<Option<RunEvent>, ClientError>>,
         #[expect(dead_code, reason = "the task ends with it")] AbortOnDropHandle<()>,
     ),
+}
+
+/// The events of a run, whose outcomes name the files of this machine.
+fn follow(client: &Client, mut files: RunFiles, run: &RunSummary) -> Remote {
+    let mut events = client.run_events_after(run.id, run.resumed_after);
+    if files.is_empty() {
+        return Remote::Plain(events);
+    }
+    let (sender, receiver) = mpsc::channel(AHEAD);
+    let task = tokio::spawn(async move {
+        loop {
+            let mut event = events.next().await;
+            if let Ok(Some(event)) = &mut event {
+                files.localise(event).await;
+            }
+            let is_last = !matches!(event, Ok(Some(_)));
+            if sender.send(event).await.is_err() || is_last {
+                return;
+            }
+        }
+    });
+    Remote::Fetched(receiver, AbortOnDropHandle::new(task))
 }
 
 impl batch::Events for Remote {

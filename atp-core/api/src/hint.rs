@@ -106,6 +106,7 @@ hints! {
     SNAPSHOT_OFF_VM = "snapshot-off-vm",
         "make a snapshot with its memory, or shut it down first: the snapshot of a VM that is shut off is kept within its disk images";
     CHECK_FOLDER = "check-folder", "check the folder, and its free space";
+    WITHOUT_SERVICE = "without-service", "connect to the hosts from this machine, without a service";
 }
 
 impl Hint {

@@ -40,6 +40,8 @@ mod files;
 mod reservations;
 #[cfg(feature = "executor")]
 mod rounds;
+#[cfg(feature = "executor")]
+mod run_files;
 mod sse;
 mod usage;
 #[cfg(feature = "executor")]
@@ -52,6 +54,8 @@ pub use events::{EventsWanted, RunEvents, ServiceEvents};
 pub use files::FileSize;
 #[cfg(feature = "executor")]
 pub use rounds::Rounds;
+#[cfg(feature = "executor")]
+pub use run_files::RunFiles;
 pub use sse::{Message, SseError};
 #[cfg(feature = "executor")]
 pub use watch::VmEvents;

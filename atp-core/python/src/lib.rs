@@ -40,7 +40,6 @@ mod bridge;
 mod core;
 mod error;
 mod feed;
-mod files;
 mod forked;
 mod frame;
 mod outcomes;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use atp_api::{Effect, Outcome, OutcomeError, RunEvent, RunRequest, RunStatistics};
-use atp_client::{Client, ClientError};
+use atp_client::{Client, ClientError, RunFiles};
 use atp_executor::{Executor, Operation, RunControl, Selection};
 use parking_lot::Mutex;
 use pyo3::prelude::*;
@@ -14,7 +14,6 @@ use tokio_util::task::TaskTracker;
 
 use crate::bridge::{Answer, Bridge};
 use crate::error::{self, Failure};
-use crate::files::Files;
 use crate::forked::Forked;
 use crate::outcomes::{Outcomes, Taken};
 use crate::wait::wait;
@@ -277,8 +276,14 @@ async fn in_service<T>(
     control: RunControl,
     sink: &Sink<T>,
 ) -> Result<(), OutcomeError> {
-    let mut request = request;
-    let files = Files::send(&client, &mut request.operation).await?;
+    let operation = Operation::prepare(request.operation).await?;
+    let mut files = RunFiles::send(&client, &operation).await?;
+    let mut request = RunRequest { operation: files.operation().clone(), ..request };
+    if files.depend_on_plan() {
+        let plan = client.plan(&request).await.map_err(|error| error::of_client(&error))?;
+        files.planned(&plan).await?;
+        request.operation = files.operation().clone();
+    }
     // A start that was sent is waited for: the run is then ended by its number. One that was refused has begun nothing.
     let started = client.start(&request).await;
     sink.ending.lock().has_begun =
@@ -306,11 +311,7 @@ async fn in_service<T>(
             }
         };
         let Some(mut event) = event else { return Ok(()) };
-        match &mut event {
-            RunEvent::Finished(outcome) => files.fetch(outcome).await,
-            RunEvent::Ended(_) => files.remove().await,
-            _ => {}
-        }
+        files.localise(&mut event).await;
         if !sink.pass_on(event, &control.abort).await {
             return client.abort(run).await.map_err(|error| error::of_client(&error));
         }

@@ -126,8 +126,38 @@ def test_files_are_those_of_this_machine(service: Tuple[str, str], tmp_path: Pat
         assert Path(pulled.local_path).read_bytes() == source.read_bytes()
         with pytest.raises(RequestError):
             fleet.push("h1/vm1", tmp_path / "none", "/tmp/x")
-        with pytest.raises(RequestError, match="folders"):
-            fleet.push("h1/vm1", tmp_path, "/tmp/x", recursive=True)
+
+
+def test_files_of_a_scenario_are_those_of_this_machine(service: Tuple[str, str], tmp_path: Path) -> None:
+    for vm in ("vm1", "vm2"):
+        (tmp_path / f"{vm}.conf").write_text(f"for {vm}")
+    (tmp_path / "common").write_text("for all")
+    scenario = tmp_path / "scenario.yaml"
+    scenario.write_text(
+        f"""name: files
+targets: ['h1/*']
+steps:
+  - cp: {{push: {tmp_path}/common, to: /tmp/common}}
+  - cp: {{push: '{tmp_path}/${{vm}}.conf', to: /tmp/conf}}
+  - cp: {{pull: /tmp/conf, to: {tmp_path}/there}}
+  - screenshot: {tmp_path}/screens
+"""
+    )
+    with Fleet(server=service[0], token=service[1]) as fleet:
+        outcomes = fleet.run(scenario, timeout=60).raise_for_failures()
+        for outcome in outcomes:
+            steps = outcome.unwrap().steps
+            assert [step.status for step in steps] == ["ok"] * 4
+            assert (tmp_path / "there" / "h1" / str(outcome.vm) / "conf").read_text() == f"for {outcome.vm}"
+            picture = tmp_path / "screens" / "h1" / f"{outcome.vm}.png"
+            assert (steps[3].data["file"], picture.stat().st_size) == (str(picture), steps[3].data["bytes"])
+        assert len(outcomes) == 2
+        (tmp_path / "vm2.conf").unlink()
+        (failed,) = fleet.run(scenario, timeout=60).failed
+        assert failed.vm == "vm2"
+        (tmp_path / "common").unlink()
+        with pytest.raises(RequestError):
+            fleet.run(scenario)
 
 
 def test_coroutines_use_it_too(service: Tuple[str, str]) -> None:

@@ -1,29 +1,22 @@
 //! Files of runs through a service. Those that a run reads are sent to the service before it; those that it makes are fetched as
-//! their outcomes come, and are then where a run of this program's own would have put them.
+//! their outcomes come, and are then where a run of the client's own process would have put them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use atp_api::serve::RunSummary;
 use atp_api::{
-    ConsoleSpec, Data, EvidenceReport, FileReport, Hint, MissedEvidence, OperationSpec, Outcome,
+    ConsoleSpec, Data, ErrorKind, EvidenceReport, FileReport, Hint, MissedEvidence, OperationSpec, Outcome,
     OutcomeError, PlanReport, PullSpec, PushSpec, RunEvent, ScenarioSpec, ScreenshotReport, ScreenshotSpec,
     Status,
 };
-use atp_client::{Client, ClientError, FileSize, RunEvents};
 use atp_executor::{FilePlaces, Operation, PreparedPush, Scenario};
 use atp_protocol::files::unpack_folder;
-use atp_transport::ErrorKind;
-use tokio::sync::mpsc;
-use tokio_util::task::AbortOnDropHandle;
 
-use super::Remote;
-use crate::problem::Problem;
-
-/// Events that are read ahead of the report.
-const AHEAD: usize = 64;
+use crate::client::Client;
+use crate::error::ClientError;
+use crate::files::FileSize;
 
 /// The largest file of evidence, in bytes.
 const MOST_EVIDENCE: u64 = 64 << 20;
@@ -31,11 +24,10 @@ const MOST_EVIDENCE: u64 = 64 << 20;
 /// The largest file of a console, in bytes.
 const MOST_CONSOLE: u64 = 4 << 30;
 
-/// The files of one run.
-pub(super) struct Files {
+/// The files of one run through a service.
+pub struct RunFiles {
     client: Client,
-    /// What is asked of the service.
-    pub(super) operation: OperationSpec,
+    operation: OperationSpec,
     made: Made,
     /// The files that were sent, by their ids: where they are here.
     sent: BTreeMap<String, PathBuf>,
@@ -45,6 +37,8 @@ pub(super) struct Files {
     left: BTreeSet<String>,
     /// The paths that were sent, or cannot be, so that none is tried twice.
     tried: BTreeSet<String>,
+    /// Outcomes that are failures only here: how they ended in the service, and why they failed.
+    failed: Vec<(Status, ErrorKind)>,
 }
 
 /// Where files that the run makes belong.
@@ -61,17 +55,17 @@ enum Made {
     BySteps(Arc<Scenario>),
 }
 
-impl Files {
+impl RunFiles {
     /// Sends the files that an operation reads, as far as their names are known before there is a plan.
     ///
     /// # Errors
-    /// A file cannot be read or sent.
+    /// A file cannot be read or sent, or its name is only known when the run has begun.
     ///
     /// Cancel safe: the service removes the files when their time has come.
-    pub(super) async fn send(client: &Client, operation: &Operation) -> Result<Self, Problem> {
+    pub async fn send(client: &Client, operation: &Operation) -> Result<Self, OutcomeError> {
         // The service puts folders of its own in the place of this.
         let there = || PathBuf::from(".");
-        let mut files = Files {
+        let mut files = RunFiles {
             client: client.clone(),
             operation: operation.spec(),
             made: Made::Nothing,
@@ -79,12 +73,14 @@ impl Files {
             fetched: BTreeSet::new(),
             left: BTreeSet::new(),
             tried: BTreeSet::new(),
+            failed: Vec::new(),
         };
         match operation {
             Operation::Push(PreparedPush { spec, source }) => {
                 let id = match source.archive() {
                     Some(archive) => {
-                        let id = client.send_file_as(archive, source.name()).await?.id;
+                        let sent = client.send_file_as(archive, source.name()).await;
+                        let id = sent.map_err(|error| of_client(&error))?.id;
                         files.sent.insert(id.clone(), spec.source.clone());
                         id
                     }
@@ -116,11 +112,12 @@ impl Files {
                 // Each target has its own value of a variable, but no value can be told of one that a step captures.
                 let names = scenario.pushed(Some(("host", "vm", "uuid")));
                 if let Some(unknown) = names.into_iter().find_map(Result::err) {
-                    let problem = Problem::new(format!(
+                    let message = format!(
                         "a step pushes the file {unknown}, whose name is only known when the steps before have run; such a \
                          scenario cannot be run through a service"
-                    ));
-                    return Err(problem.hint("add --server none to connect from this machine"));
+                    );
+                    let error = OutcomeError::new(ErrorKind::InvalidRequest, message);
+                    return Err(error.with_hint(Hint::WITHOUT_SERVICE));
                 }
                 let known: Vec<_> = scenario.pushed(None).into_iter().flatten().collect();
                 for path in known {
@@ -132,11 +129,28 @@ impl Files {
         Ok(files)
     }
 
+    /// What is asked of the service.
+    pub fn operation(&self) -> &OperationSpec {
+        &self.operation
+    }
+
+    /// Whether the plan of the run says which files there are, or where they belong: see [`planned`](Self::planned).
+    pub fn depend_on_plan(&self) -> bool {
+        matches!(self.made, Made::BySteps(_) | Made::Pulled { separate: false, .. })
+    }
+
+    /// Whether the run has no files.
+    pub fn is_empty(&self) -> bool {
+        matches!(self.made, Made::Nothing) && self.sent.is_empty()
+    }
+
     /// Sends the files whose names are known by a plan; remembers how many targets there are.
     ///
     /// # Errors
     /// The service does not take a file. One that cannot be read is an error of the steps that need it.
-    pub(super) async fn planned(&mut self, plan: &PlanReport) -> Result<(), Problem> {
+    ///
+    /// Cancel safe as [`send`](Self::send) is.
+    pub async fn planned(&mut self, plan: &PlanReport) -> Result<(), OutcomeError> {
         if let Made::Pulled { separate, .. } = &mut self.made {
             *separate |= plan.targets.len() + plan.settled.len() > 1;
         }
@@ -155,7 +169,7 @@ impl Files {
         Ok(())
     }
 
-    async fn send_for_step(&mut self, path: &str) -> Result<(), Problem> {
+    async fn send_for_step(&mut self, path: &str) -> Result<(), OutcomeError> {
         if self.tried.insert(path.to_owned()) {
             let id = self.send_file(Path::new(path)).await?;
             if let OperationSpec::Scenario(ScenarioSpec { files, .. }) = &mut self.operation {
@@ -165,67 +179,47 @@ impl Files {
         Ok(())
     }
 
-    async fn send_file(&mut self, path: &Path) -> Result<String, Problem> {
-        let id = self.client.send_file(path).await?.id;
+    async fn send_file(&mut self, path: &Path) -> Result<String, OutcomeError> {
+        let id = self.client.send_file(path).await.map_err(|error| of_client(&error))?.id;
         self.sent.insert(id.clone(), path.to_owned());
         Ok(id)
     }
 
-    /// The events of the run, whose outcomes name the files of this machine.
-    pub(super) fn follow(mut self, run: &RunSummary) -> Remote {
-        let mut events = self.client.run_events_after(run.id, run.resumed_after);
-        if matches!(self.made, Made::Nothing) && self.sent.is_empty() {
-            return Remote::Plain(events);
-        }
-        let (sender, receiver) = mpsc::channel(AHEAD);
-        let task = tokio::spawn(async move { self.pass_on(&mut events, &sender).await });
-        Remote::Fetched(receiver, AbortOnDropHandle::new(task))
-    }
-
-    async fn pass_on(
-        &mut self,
-        events: &mut RunEvents,
-        to: &mpsc::Sender<Result<Option<RunEvent>, ClientError>>,
-    ) {
-        let mut failed = Vec::new();
-        loop {
-            let event = match events.next().await {
-                Ok(Some(RunEvent::Finished(mut outcome))) => {
-                    let before = outcome.status;
-                    self.localise(&mut outcome).await;
-                    if outcome.status != before
-                        && let Some(error) = &outcome.error
-                    {
-                        failed.push((before, error.kind));
-                    }
-                    Ok(Some(RunEvent::Finished(outcome)))
+    /// Makes an event of the run name the files of this machine: those of an outcome are fetched. After the last one the service
+    /// has none of them any more.
+    ///
+    /// Not cancel safe: files that were not fetched stay in the service until their time has come.
+    pub async fn localise(&mut self, event: &mut RunEvent) {
+        match event {
+            RunEvent::Finished(outcome) => {
+                let before = outcome.status;
+                self.fetch_all(outcome).await;
+                if outcome.status != before
+                    && let Some(error) = &outcome.error
+                {
+                    self.failed.push((before, error.kind));
                 }
-                Ok(Some(RunEvent::Ended(mut statistics))) => {
-                    // The service counts what it did. What could not be fetched is a failure here.
-                    for (before, kind) in failed.drain(..) {
-                        if before == Status::Ok {
-                            statistics.counts.ok = statistics.counts.ok.saturating_sub(1);
-                            statistics.counts.failed += 1;
-                        }
-                        *statistics.kinds.entry(kind).or_default() += 1;
-                    }
-                    // The service removes them later if that fails.
-                    for id in self.sent.keys().chain(self.fetched.difference(&self.left)) {
-                        let _kept = self.client.remove_file(id).await;
-                    }
-                    Ok(Some(RunEvent::Ended(statistics)))
-                }
-                event => event,
-            };
-            let is_last = !matches!(event, Ok(Some(_)));
-            if to.send(event).await.is_err() || is_last {
-                return;
             }
+            RunEvent::Ended(statistics) => {
+                // The service counts what it did. What could not be fetched is a failure here.
+                for (before, kind) in self.failed.drain(..) {
+                    if before == Status::Ok {
+                        statistics.counts.ok = statistics.counts.ok.saturating_sub(1);
+                        statistics.counts.failed += 1;
+                    }
+                    *statistics.kinds.entry(kind).or_default() += 1;
+                }
+                // The service removes them later if that fails.
+                for id in self.sent.keys().chain(self.fetched.difference(&self.left)) {
+                    let _kept = self.client.remove_file(id).await;
+                }
+            }
+            _ => {}
         }
     }
 
     /// Fetches the files of an outcome, and names them as they are here.
-    async fn localise(&mut self, outcome: &mut Outcome) {
+    async fn fetch_all(&mut self, outcome: &mut Outcome) {
         let mut data = outcome.data.take();
         let mut error = None;
         match &mut data {
@@ -408,4 +402,9 @@ impl Files {
 
 fn first(name: &Path) -> Option<String> {
     name.iter().next().and_then(|id| id.to_str()).map(str::to_owned)
+}
+
+/// Why a file was not sent.
+fn of_client(error: &ClientError) -> OutcomeError {
+    OutcomeError { hint: error.hint(), ..OutcomeError::of(error.kind(), error) }
 }
