@@ -130,7 +130,7 @@ fn user_file(variables: &[(String, String)]) -> Option<PathBuf> {
     Some(folder.join("atp/config.toml"))
 }
 
-/// The keys of the command line's file that are a run's policy.
+/// The keys of the command line's file that are a run's policy, or name a service.
 fn schema() -> Schema {
     let or_none =
         |kinds: &[Kind]| Schema::Value(Kind::AnyOf([kinds, &[Kind::Choice(vec![NONE.to_owned()])]].concat()));
@@ -143,6 +143,7 @@ fn schema() -> Schema {
         ("max_failures", or_none(&[Kind::AtLeastOne, Kind::Percent])),
         ("serial", or_none(&[Kind::AtLeastOne, Kind::Percent])),
         ("encoding", Schema::Value(Kind::Text)),
+        ("server", Schema::Value(Kind::Text)),
     ])
 }
 
