@@ -19,6 +19,7 @@ mod guest_info;
 mod input;
 mod interrupt;
 mod journal;
+mod lab;
 mod languages;
 mod library;
 mod lifecycle;
