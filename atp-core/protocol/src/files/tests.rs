@@ -307,7 +307,7 @@ async fn two_pulls_do_not_write_to_one_file() {
 async fn a_pull_does_not_write_through_a_link_at_its_partial_path() {
     let (guest, pulling) = (LocalGuest::default(), Pulling::new());
     let other = pulling.here.join("other");
-    let links: [fn(&Path, &Path) -> std::io::Result<()>; 2] =
+    let links: [fn(&Path, &Path) -> io::Result<()>; 2] =
         [|from, to| symlink(from, to), |from, to| fs::hard_link(from, to)];
     for link in links {
         fs::write(&other, "precious").unwrap();
