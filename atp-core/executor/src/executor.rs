@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use atp_api::{OutcomeError, Policy};
+use atp_api::{Outcome, OutcomeError, Policy, Status};
 use atp_protocol::ProtocolError;
 use atp_protocol::files::Allowance;
 use atp_transport::domain::{DomainInfo, DomainState};
@@ -159,6 +159,77 @@ impl Executor {
             planned_in,
             allowance: Allowance::default(),
         })
+    }
+
+    /// A plan for one VM that an earlier plan found, whatever its name is now. If it was active then, no host is asked: a verb looks
+    /// again at a VM that refuses what it sends. A VM that was not, and one for a verb that needs a listing, is asked for alone.
+    ///
+    /// Cancel safe as [`plan`](Self::plan) is, and stopped by `control` as [`plan_until_stopped`](Self::plan_until_stopped).
+    pub async fn plan_found(
+        &self,
+        found: &Target,
+        operation: Operation,
+        policy: Policy,
+        control: &RunControl,
+    ) -> Plan {
+        let began = Instant::now();
+        let is_known = found.state().is_none_or(DomainState::is_active) && !operation.facts().full_listing;
+        let (mut targets, mut settled, mut listed) = (Vec::new(), Vec::new(), Vec::new());
+        match found.uuid().filter(|_| !is_known) {
+            None => targets.push(found.clone()),
+            Some(uuid) => match self.look_at(&found.host, uuid, &policy, control).await {
+                Ok(domain) => {
+                    targets.push(Target { host: found.host.clone(), domain: Some(domain) });
+                    listed.push(found.host.clone());
+                }
+                Err(error) => {
+                    let status = match error.kind {
+                        ErrorKind::VmNotFound => Status::Failed,
+                        ErrorKind::Stopped => Status::Skipped,
+                        _ => Status::Unreachable,
+                    };
+                    let (op, host) = (operation.name(), Some(found.host.clone()));
+                    let outcome = resolve::settle(op, host, found.vm(), status, error, began.elapsed());
+                    settled.push(Outcome { uuid: Some(uuid), ..outcome });
+                }
+            },
+        }
+        Plan {
+            operation: operation.over(1),
+            policy,
+            targets,
+            settled,
+            listed,
+            notices: Vec::new(),
+            placements: Placements::default(),
+            done_before: 0,
+            to_undo: BTreeSet::new(),
+            planned_in: began.elapsed(),
+            allowance: Allowance::default(),
+        }
+    }
+
+    /// Asks a host for one VM, for as long as for a listing.
+    async fn look_at(
+        &self,
+        host: &HostId,
+        uuid: Uuid,
+        policy: &Policy,
+        control: &RunControl,
+    ) -> Result<DomainInfo, OutcomeError> {
+        let budget = listing_budget(policy);
+        let deadline = Instant::now() + budget;
+        let options = ExecuteOptions::by(deadline);
+        let look = self.manager.execute_on_host_with(host.as_str(), options, |connection| async move {
+            Ok::<_, ProtocolError>(connection.domain_info(uuid).await?)
+        });
+        tokio::select! {
+            looked = time::timeout_at(deadline + policy.grace, look) => match looked {
+                Ok(looked) => looked.map_err(|error| OutcomeError::from(&error)),
+                Err(_) => Err(given_up(host, budget + policy.grace)),
+            },
+            () = control.stop.cancelled() => Err(not_listed(host)),
+        }
     }
 
     /// Asks one host for its VMs, and for the labels of those VMs whose selection depends on them.

@@ -271,7 +271,8 @@ fn not_found_hint(vm: &str, listings: &[Listing]) -> Hint {
     }
 }
 
-fn settle(
+/// An outcome without a run.
+pub(crate) fn settle(
     op: &'static str,
     host: Option<HostId>,
     vm: Option<&str>,

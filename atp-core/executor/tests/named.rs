@@ -6,20 +6,22 @@ use std::borrow::Cow;
 use std::sync::{Arc, Mutex};
 
 use atp_executor::{
-    Executor, LifecycleSpec, Operation, Outcome, Plan, Policy, RawCommand, RunControl, Selection, StateFilter,
+    Executor, LifecycleSpec, Operation, Outcome, Plan, Policy, RawCommand, RunControl, Selection,
+    StateFilter, Status, Target,
 };
 use atp_fleet::{Fleet, FleetOptions};
-use atp_transport::domain::Lifecycle;
-use atp_transport::{CallDecision, CallInfo, Interceptor};
+use atp_transport::domain::{DomainInfo, DomainState, Lifecycle};
+use atp_transport::{CallDecision, CallInfo, Effect, ErrorKind, HostId, Interceptor};
 
 #[path = "common/simulated.rs"]
 mod simulated;
 
 use simulated::simulated;
 
-/// The listing of a host, and the question for some VMs, by libvirt's names.
+/// The listing of a host, the question for some VMs, and that for one, by libvirt's names.
 const LISTED: &str = "virConnectGetAllDomainStats";
 const ASKED: &str = "virDomainListGetStats";
+const LOOKED: &str = "virDomainGetInfo";
 
 /// What hosts were asked.
 #[derive(Clone, Default)]
@@ -62,6 +64,11 @@ impl Bed {
         (targets.chain(settled).collect(), self.asked())
     }
 
+    /// A plan for a VM that an earlier plan found.
+    async fn found(&self, vm: &Target, operation: Operation) -> Plan {
+        self.executor.plan_found(vm, operation, Policy::default(), &RunControl::default()).await
+    }
+
     async fn run(&self, plan: Plan) -> (Outcome, Vec<&'static str>) {
         let outcome = self.executor.run(plan, &RunControl::default()).outcomes().await.remove(0);
         (outcome, self.asked())
@@ -79,6 +86,10 @@ fn of(selectors: &[&str]) -> Selection {
 
 fn query() -> Operation {
     Operation::Qmp(RawCommand::from_words(vec!["query-status".to_owned()]).unwrap())
+}
+
+fn change(action: Lifecycle) -> Operation {
+    Operation::Lifecycle(LifecycleSpec::new(action))
 }
 
 fn targets(names: &[&str]) -> Vec<String> {
@@ -113,8 +124,7 @@ async fn the_state_is_that_of_now_and_filters_count_what_they_left_out() {
     let bed = Bed::new().await;
     let running = Selection { state: StateFilter::Running, ..of(&["h1/vm1"]) };
     assert_eq!(bed.planned(&running).await.0, ["h1/vm1"]);
-    let suspend = Operation::Lifecycle(LifecycleSpec::new(Lifecycle::Suspend));
-    let plan = bed.plan(&running, suspend).await;
+    let plan = bed.plan(&running, change(Lifecycle::Suspend)).await;
     assert!(bed.run(plan).await.0.status.is_success());
     let plan = bed.plan(&running, query()).await;
     assert_eq!((bed.asked(), plan.targets.len()), (vec![ASKED], 0));
@@ -136,4 +146,50 @@ async fn a_name_is_that_of_the_vm_that_has_it_now() {
     assert_eq!(bed.asked(), [ASKED, LISTED, ASKED, LISTED]);
     host.vm(1).unwrap().rename("other");
     assert_eq!(bed.planned(&two).await, (targets(&["vm-not-found"]), vec![ASKED, LISTED]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_vm_that_was_found_is_not_looked_for_again() {
+    let bed = Bed::new().await;
+    let found = bed.plan(&of(&["h1/vm1"]), query()).await.targets.remove(0);
+    bed.asked();
+    let host = bed.fleet.host(1).unwrap();
+    host.vm(1).unwrap().rename("other");
+    host.vm(2).unwrap().rename("vm1");
+    let (outcome, asked) = bed.run(bed.found(&found, query()).await).await;
+    assert_eq!((outcome.uuid, outcome.status), (found.uuid(), Status::Ok), "{outcome:?}");
+    assert_eq!(asked, ["virDomainQemuMonitorCommand"]);
+    // What needs a listing, or a VM that was not active, is asked for alone.
+    let plan = bed.found(&found, Operation::VmList).await;
+    assert_eq!((bed.asked(), plan.targets[0].vm()), (vec![LOOKED], Some("other")));
+    let (outcome, _) = bed.run(bed.found(&found, change(Lifecycle::Destroy)).await).await;
+    assert_eq!(outcome.status, Status::Ok, "{outcome:?}");
+    let (outcome, asked) = bed.run(bed.found(&found, query()).await).await;
+    assert_eq!(outcome.error.unwrap().kind, ErrorKind::VmNotRunning, "{asked:?}");
+    assert_eq!((outcome.status, outcome.effect), (Status::Failed, Effect::None));
+    let off = bed.found(&found, Operation::VmList).await.targets.remove(0);
+    bed.asked();
+    for action in [Lifecycle::Start, Lifecycle::Suspend] {
+        let plan = bed.found(&off, change(action)).await;
+        assert_eq!(bed.asked(), [LOOKED]);
+        assert_eq!(bed.run(plan).await.0.status, Status::Ok);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_vm_that_was_found_and_has_moved_is_followed() {
+    let bed = Bed::new().await;
+    let found = bed.plan(&of(&["h1/vm1"]), query()).await.targets.remove(0);
+    assert!(bed.fleet.host(1).unwrap().vm(1).unwrap().migrate(&bed.fleet.host(2).unwrap()));
+    let (outcome, _) = bed.run(bed.found(&found, query()).await).await;
+    assert_eq!(
+        (outcome.status, outcome.found_on.as_ref().map(HostId::as_str)),
+        (Status::Ok, Some("h2")),
+        "{outcome:?}"
+    );
+    // One that was not active has an outcome of its own host.
+    let off = DomainInfo { state: DomainState::ShutOff, ..found.domain.clone().unwrap() };
+    let plan = bed.found(&Target { domain: Some(off), ..found.clone() }, query()).await;
+    let (outcome, _) = bed.run(plan).await;
+    assert_eq!((outcome.uuid, outcome.status), (found.uuid(), Status::Failed), "{outcome:?}");
 }

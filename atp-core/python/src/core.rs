@@ -1,34 +1,35 @@
 //! A fleet: its hosts or its service, and the threads that work for it.
 
 use std::path::PathBuf;
-use std::thread;
+use std::sync::Arc;
 use std::time::Duration;
 
-use atp_api::{Effect, OperationSpec, OutcomeError, Policy, RunEvent, RunRequest, StateFilter, Targets};
+use atp_api::{
+    Effect, OperationSpec, OutcomeError, Policy, RequestError, RunEvent, RunRequest, StateFilter, Targets,
+};
 use atp_client::{Client, ClientOptions};
 use atp_executor::{Executor, Scenario};
 use atp_settings::mask_uri;
 use atp_transport::TransportManager;
 use parking_lot::Mutex;
 use pyo3::prelude::*;
-use serde_json::{Value, json};
-use tokio::runtime::{Builder, Handle, Runtime};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::bridge::{Answer, Bridge};
+use crate::driver::Driver;
 use crate::error::{self, Failure};
 use crate::feed::{self, Feed};
 use crate::forked::Forked;
+use crate::outcomes::Outcomes;
 use crate::reservations::{self, Claim, Granted};
-use crate::run::{Backend, Run, Sink, control, drive};
-use crate::settings::{Given, Settings};
+use crate::run::{Asked, Backend, Found, Run, Sink, control, drive, run_on_hosts};
+use crate::settings::{self, Settings};
 use crate::wait::wait;
-
-/// The most threads that work for one fleet. They wait for hosts, and compute little.
-const MAX_THREADS: usize = 4;
 
 /// How long runs are given to end when the fleet is closed: their outcomes are taken, and a service is told.
 const END_TIMEOUT: Duration = Duration::from_secs(1);
@@ -42,12 +43,14 @@ pub(crate) struct Core(Forked<Parts>);
 
 struct Parts {
     /// None when the fleet is closed.
-    runtime: Mutex<Option<Runtime>>,
+    driver: Mutex<Option<Arc<Driver>>>,
     backend: Backend,
     manager: Option<TransportManager>,
     policy: Policy,
     /// Ends all runs.
     abort: CancellationToken,
+    /// Ends what still waits when the fleet is closed.
+    closed: CancellationToken,
     /// The runs.
     runs: TaskTracker,
 }
@@ -55,30 +58,32 @@ struct Parts {
 impl Drop for Parts {
     fn drop(&mut self) {
         self.abort.cancel();
-        if let Some(runtime) = self.runtime.get_mut().take() {
-            runtime.shutdown_background();
-        }
     }
 }
 
 impl Parts {
     fn new(
-        runtime: Runtime,
+        driver: Driver,
         backend: Backend,
         manager: Option<TransportManager>,
         policy: Policy,
     ) -> Forked<Self> {
-        let runtime = Mutex::new(Some(runtime));
-        let (abort, runs) = (CancellationToken::new(), TaskTracker::new());
-        Forked::new(Parts { runtime, backend, manager, policy, abort, runs })
+        let driver = Mutex::new(Some(Arc::new(driver)));
+        let (abort, closed, runs) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
+        Forked::new(Parts { driver, backend, manager, policy, abort, closed, runs })
+    }
+
+    /// What is to be run: a request, as JSON, and its one target if that is known.
+    fn asked(&self, py: Python<'_>, request: &str, found: Option<&Found>) -> PyResult<Asked> {
+        let request = read_request(request, &self.policy).map_err(|error| error::exception(py, &error))?;
+        Ok(Asked { request, found: found.map(|found| found.0.clone()) })
     }
 
     /// # Errors
     /// The fleet is closed.
-    fn handle(&self, py: Python<'_>) -> PyResult<Handle> {
-        let runtime = self.runtime.lock();
-        let handle = runtime.as_ref().map(|runtime| runtime.handle().clone());
-        handle.ok_or_else(|| error::exception(py, &error::closed()))
+    fn driver(&self, py: Python<'_>) -> PyResult<Arc<Driver>> {
+        let driver = self.driver.lock().clone();
+        driver.ok_or_else(|| error::exception(py, &error::closed()))
     }
 
     /// # Errors
@@ -98,7 +103,7 @@ impl Parts {
     ) -> PyResult<impl Future<Output = Result<Granted, Failure>> + Send + use<>> {
         let request = serde_json::from_str(request);
         let request = request.map_err(|error| error::exception(py, &error::invalid(error.to_string())))?;
-        Ok(Granted::ask(self.client(py)?, request, self.handle(py)?, self.runs.clone()))
+        Ok(Granted::ask(self.client(py)?, request, self.driver(py)?.spawner().clone(), self.runs.clone()))
     }
 }
 
@@ -115,7 +120,7 @@ impl Core {
             // Fails if the caller was interrupted.
             let _unheard = sender.send(asking.await);
         };
-        parts.handle(py)?.spawn(parts.runs.track_future(answering));
+        parts.driver(py)?.spawner().spawn(parts.runs.track_future(answering));
         let closed = || Failure { error: error::closed(), effect: Effect::Unknown };
         let answer = wait(py, receiver)?.unwrap_or_else(|_| Err(closed()));
         answer.map_err(|failure| error::failed(py, &failure))
@@ -137,16 +142,16 @@ impl Core {
         let open = || {
             let values = serde_json::from_str(values).map_err(|error| error::invalid(error.to_string()))?;
             let Settings { fleet, policy } =
-                Settings::load(Given { file, with_own_files, has_hosts, variables, values })?;
-            let runtime = runtime()?;
+                Settings::load(settings::Given { file, with_own_files, has_hosts, variables, values })?;
+            let driver = Driver::new()?;
             let manager = TransportManager::new(fleet.config.clone());
             let applied = {
-                let _runtime = runtime.enter();
+                let _runtime = driver.handle().enter();
                 manager.apply(fleet)
             };
             applied.map_err(|error| OutcomeError::of(error.kind(), &error))?;
             let backend = Backend::Hosts(Executor::new(manager.clone()));
-            Ok::<_, OutcomeError>(Core(Parts::new(runtime, backend, Some(manager), policy)))
+            Ok::<_, OutcomeError>(Core(Parts::new(driver, backend, Some(manager), policy)))
         };
         py.detach(open).map_err(|error| error::exception(py, &error))
     }
@@ -162,70 +167,85 @@ impl Core {
             };
             let client = Client::new(options).map_err(|error| error::of_client(&error))?;
             let backend = Backend::Service(Box::new(client));
-            Ok::<_, OutcomeError>(Core(Parts::new(runtime()?, backend, None, Policy::default())))
+            Ok::<_, OutcomeError>(Core(Parts::new(Driver::new()?, backend, None, Policy::default())))
         };
         py.detach(open).map_err(|error| error::exception(py, &error))
     }
 
-    /// Starts a run of a request, as JSON. Its policy has only what differs from the fleet's.
-    fn start(&self, py: Python<'_>, request: &str) -> PyResult<Run> {
+    /// Starts a run of a request, as JSON, on its one target if that is known. Its policy has only what differs from the fleet's.
+    #[pyo3(signature = (request, found=None))]
+    fn start(&self, py: Python<'_>, request: &str, found: Option<&Found>) -> PyResult<Run> {
         let parts = self.0.get(py)?;
-        let runtime = parts.handle(py)?;
-        let request = read_request(request, &parts.policy).map_err(|error| error::exception(py, &error))?;
-        Ok(Run::begin(&runtime, &parts.runs, parts.backend.clone(), request, parts.abort.child_token()))
+        let driver = parts.driver(py)?;
+        let asked = parts.asked(py, request, found)?;
+        let (backend, abort) = (parts.backend.clone(), parts.abort.child_token());
+        Ok(Run::begin(driver.spawner(), &parts.runs, backend, asked, abort))
+    }
+
+    /// As `start`, and waits for all outcomes, in the order of reports.
+    #[pyo3(signature = (request, found=None))]
+    fn run(&self, py: Python<'_>, request: &str, found: Option<&Found>) -> PyResult<Outcomes> {
+        let parts = self.0.get(py)?;
+        let Backend::Hosts(executor) = &parts.backend else {
+            return self.start(py, request, found)?.collect(py);
+        };
+        let driver = parts.driver(py)?;
+        let asked = parts.asked(py, request, found)?;
+        let abort = parts.abort.child_token();
+        run_on_hosts(py, &driver, &parts.runs, executor.clone(), asked, abort, &parts.closed)
     }
 
     /// Begins to watch VMs. `targets` are JSON.
     fn watch(&self, py: Python<'_>, targets: &str, monitor_events: bool) -> PyResult<Feed> {
         let parts = self.0.get(py)?;
-        let (runtime, end) = (parts.handle(py)?, parts.abort.child_token());
+        let (driver, end) = (parts.driver(py)?, parts.abort.child_token());
         let (backend, targets) = (parts.backend.clone(), read_targets(py, targets)?);
         let until = end.clone();
-        Ok(Feed::begin(&runtime, end, |sender| feed::watch(backend, targets, monitor_events, until, sender)))
+        Ok(Feed::begin(driver.spawner(), end, |sender| {
+            feed::watch(backend, targets, monitor_events, until, sender)
+        }))
     }
 
     /// Begins to measure VMs, every so many milliseconds. `targets` are JSON.
     fn sample(&self, py: Python<'_>, targets: &str, interval_ms: u64) -> PyResult<Feed> {
         let parts = self.0.get(py)?;
-        let (runtime, end) = (parts.handle(py)?, parts.abort.child_token());
+        let (driver, end) = (parts.driver(py)?, parts.abort.child_token());
         let (backend, targets) = (parts.backend.clone(), read_targets(py, targets)?);
         let (until, interval) = (end.clone(), Duration::from_millis(interval_ms));
-        Ok(Feed::begin(&runtime, end, |sender| feed::sample(backend, targets, interval, until, sender)))
+        Ok(Feed::begin(driver.spawner(), end, |sender| {
+            feed::sample(backend, targets, interval, until, sender)
+        }))
     }
 
     /// Starts a run of a request, as JSON, whose lines of consoles are wanted, and its outcomes.
     fn lines(&self, py: Python<'_>, request: &str) -> PyResult<Feed> {
         let parts = self.0.get(py)?;
-        let (runtime, end) = (parts.handle(py)?, parts.abort.child_token());
-        let request = read_request(request, &parts.policy).map_err(|error| error::exception(py, &error))?;
+        let (driver, end) = (parts.driver(py)?, parts.abort.child_token());
+        let asked = parts.asked(py, request, None)?;
         let (backend, abort, runs) = (parts.backend.clone(), end.clone(), parts.runs.clone());
         let work = move |sender| {
-            runs.track_future(async move {
-                drive(backend, request, control(abort), &Sink::new(sender, line)).await
-            })
+            runs.track_future(
+                async move { drive(backend, asked, control(abort), &Sink::new(sender, line)).await },
+            )
         };
-        Ok(Feed::begin(&runtime, end, work))
+        Ok(Feed::begin(driver.spawner(), end, work))
     }
 
     /// The hosts, as JSON.
     fn hosts(&self, py: Python<'_>) -> PyResult<String> {
         let parts = self.0.get(py)?;
-        let runtime = parts.handle(py)?;
-        let backend = parts.backend.clone();
-        let manager = parts.manager.clone();
-        let (sender, receiver) = oneshot::channel();
-        runtime.spawn(async move {
-            let hosts = match (backend, manager) {
-                (Backend::Service(client), _) => match client.hosts(&[]).await {
-                    Ok(hosts) => Ok(json!(hosts)),
-                    Err(error) => Err(error::of_client(&error)),
-                },
-                (_, manager) => Ok(manager.map_or(Value::Null, |manager| views(&manager))),
-            };
-            // Fails if the caller was interrupted.
-            let _unheard = sender.send(hosts);
-        });
-        let hosts = wait(py, receiver)?.unwrap_or_else(|_| Err(error::closed()));
+        let driver = parts.driver(py)?;
+        let hosts = match &parts.backend {
+            Backend::Service(client) => driver.wait(py, async {
+                tokio::select! {
+                    hosts = client.hosts(&[]) => {
+                        hosts.map(|hosts| json!(hosts)).map_err(|error| error::of_client(&error))
+                    }
+                    () = parts.closed.cancelled() => Err(error::closed()),
+                }
+            })?,
+            Backend::Hosts(_) => Ok(parts.manager.as_ref().map_or(Value::Null, views)),
+        };
         hosts.map(|hosts| hosts.to_string()).map_err(|error| error::exception(py, &error))
     }
 
@@ -241,7 +261,7 @@ impl Core {
         let asking = parts.reserving(py, request)?;
         let promise = bridge.promise(id, Effect::Unknown);
         let answering = async move { promise.keep(asking.await.map(Answer::Reserved)) };
-        parts.handle(py)?.spawn(parts.runs.track_future(answering));
+        parts.driver(py)?.spawner().spawn(parts.runs.track_future(answering));
         Ok(())
     }
 
@@ -257,15 +277,15 @@ impl Core {
         let parts = self.0.get(py)?;
         parts.abort.cancel();
         let close = || {
-            let Some(runtime) = parts.runtime.lock().take() else { return };
+            let Some(driver) = parts.driver.lock().take() else { return };
             parts.runs.close();
             // What has not ended by then is left, as are connections.
-            let _have_ended = runtime.block_on(async { timeout(END_TIMEOUT, parts.runs.wait()).await });
+            let _have_ended = driver.block_on(async { timeout(END_TIMEOUT, parts.runs.wait()).await });
             if let Some(manager) = &parts.manager {
                 let closing = async { timeout(CLOSE_TIMEOUT, manager.close(Duration::ZERO)).await };
-                let _is_drained = runtime.block_on(closing);
+                let _is_drained = driver.block_on(closing);
             }
-            runtime.shutdown_background();
+            parts.closed.cancel();
         };
         py.detach(close);
         Ok(())
@@ -285,25 +305,28 @@ fn line(event: RunEvent) -> Result<Option<String>, OutcomeError> {
     }
 }
 
-fn runtime() -> Result<Runtime, OutcomeError> {
-    let threads = thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
-    let runtime = Builder::new_multi_thread().worker_threads(threads).thread_name("atp").enable_all().build();
-    runtime.map_err(|error| OutcomeError::of(atp_api::ErrorKind::Unknown, &error))
+/// A request of this package: its policy has only what differs.
+#[derive(Serialize, Deserialize)]
+struct Given {
+    targets: Targets,
+    operation: OperationSpec,
+    policy: Map<String, Value>,
 }
 
 fn read_request(request: &str, policy: &Policy) -> Result<RunRequest, OutcomeError> {
-    let invalid = |error: serde_json::Error| error::invalid(error.to_string());
-    let mut request: Value = serde_json::from_str(request).map_err(invalid)?;
-    let mut whole = serde_json::to_value(policy).map_err(invalid)?;
-    if let (Some(whole), Some(given)) =
-        (whole.as_object_mut(), request.get("policy").and_then(Value::as_object))
-    {
-        whole.extend(given.clone());
+    let not_json = |error: serde_json::Error| error::invalid(error.to_string());
+    let invalid = |error: RequestError| error::invalid(error.to_string());
+    let request: Value = serde_json::from_str(request).map_err(not_json)?;
+    let Given { targets, operation, policy: differing } = atp_api::read_request(&request).map_err(invalid)?;
+    let mut policy = policy.clone();
+    if !differing.is_empty() {
+        let mut whole = serde_json::to_value(policy).map_err(not_json)?;
+        if let Some(whole) = whole.as_object_mut() {
+            whole.extend(differing);
+        }
+        policy = atp_api::read_request(&whole).map_err(invalid)?;
     }
-    if let Some(request) = request.as_object_mut() {
-        request.insert("policy".to_owned(), whole);
-    }
-    let mut request = serde_json::from_value(request).map_err(invalid)?;
+    let mut request = RunRequest::new(targets, operation, policy);
     target_scenario(&mut request)?;
     Ok(request)
 }

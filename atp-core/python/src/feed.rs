@@ -10,11 +10,11 @@ use atp_transport::{WatchItem, WatchOptions};
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use serde::Serialize;
-use tokio::runtime::Handle;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio_util::sync::CancellationToken;
 
 use crate::bridge::{Answer, Bridge};
+use crate::driver::Spawner;
 use crate::error::{self, Failure};
 use crate::forked::Forked;
 use crate::run::Backend;
@@ -28,7 +28,7 @@ const AHEAD: usize = 256;
 pub(crate) struct Feed(Forked<Parts>);
 
 struct Parts {
-    runtime: Handle,
+    spawner: Spawner,
     end: CancellationToken,
     shared: Arc<Shared>,
 }
@@ -52,7 +52,7 @@ pub(crate) type Item = Result<String, OutcomeError>;
 impl Feed {
     /// Has `work` send items until it is done, `end` is cancelled, or the reader leaves.
     pub(crate) fn begin<W>(
-        runtime: &Handle,
+        spawner: &Spawner,
         end: CancellationToken,
         work: impl FnOnce(Sender<Item>) -> W,
     ) -> Self
@@ -62,13 +62,13 @@ impl Feed {
         let (sender, receiver) = channel(AHEAD);
         let shared = Arc::new(Shared { items: tokio::sync::Mutex::new(receiver), failed: Mutex::default() });
         let working = work(sender.clone());
-        runtime.spawn(async move {
+        spawner.spawn(async move {
             if let Err(error) = working.await {
                 // Fails if the reader has left.
                 let _unheard = sender.send(Err(error)).await;
             }
         });
-        Feed(Forked::new(Parts { runtime: runtime.clone(), end, shared }))
+        Feed(Forked::new(Parts { spawner: spawner.clone(), end, shared }))
     }
 }
 
@@ -84,7 +84,7 @@ impl Feed {
     fn next_into(&self, py: Python<'_>, bridge: &Bridge, id: u64) -> PyResult<()> {
         let parts = self.0.get(py)?;
         let (promise, shared) = (bridge.promise(id, Effect::None), parts.shared.clone());
-        parts.runtime.spawn(async move {
+        parts.spawner.spawn(async move {
             let next = Shared::next(&shared).await;
             promise.keep(next.map(Answer::Texts).map_err(Failure::from));
         });

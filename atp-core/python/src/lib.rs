@@ -9,9 +9,10 @@
 //! A `core::Core` has the hosts, or the service, and a runtime of its own. It makes a `run::Run` of each request, of
 //! which outcomes are taken one by one or all at once.
 //!
-//! - **Threads of the runtime never touch the interpreter.** What waits in Python waits without the interpreter's lock, in short
+//! - **Work never touches the interpreter.** What waits in Python waits without the interpreter's lock, in short
 //!   intervals if signals arrive in that thread. An event loop is woken through a descriptor (`bridge::Bridge`). So the
 //!   interpreter can end while calls hang.
+//! - **A call that waits drives the runtime in its own thread** (`driver::Driver`): no request and no answer passes between threads.
 //! - **A process that was forked** has none of these threads. Each call compares the process's id, and nothing of its parent is
 //!   dropped there, as a lock may have been held during the fork.
 //!
@@ -38,6 +39,7 @@
 
 mod bridge;
 mod core;
+mod driver;
 mod error;
 mod feed;
 mod forked;
@@ -65,7 +67,7 @@ mod _native {
     #[pymodule_export]
     use crate::reservations::{Claim, release, reserve};
     #[pymodule_export]
-    use crate::run::Run;
+    use crate::run::{Found, Run};
     #[pymodule_export]
     use crate::statistics::Statistics;
 }

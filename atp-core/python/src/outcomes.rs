@@ -3,12 +3,15 @@
 use std::sync::{Arc, OnceLock};
 
 use arrow_array::RecordBatch;
-use atp_api::RunStatistics;
+use atp_api::{Data, RunStatistics};
+use atp_executor::Target;
+use parking_lot::Mutex;
 use pyo3::exceptions::{PyIndexError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::PyCapsule;
 
 use crate::frame;
+use crate::run::Found;
 
 /// Outcomes that were taken from a run.
 #[derive(Default)]
@@ -140,6 +143,13 @@ impl Outcome {
     #[getter]
     fn duration_ms(&self) -> u64 {
         self.0.duration_ms
+    }
+
+    /// The VM that a listing has found, for calls that work on it alone.
+    fn found(&self) -> Option<Found> {
+        let (Some(host), Some(Data::Domain(domain))) = (&self.0.host, &self.0.data) else { return None };
+        let target = Target { host: host.clone(), domain: Some(domain.clone()) };
+        Some(Found(Arc::new(Mutex::new(target))))
     }
 
     /// What the operation yielded, as JSON.

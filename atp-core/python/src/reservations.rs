@@ -9,11 +9,11 @@ use atp_client::{Client, ClientError};
 use atp_executor::{Candidate, ReservationError, Reservations, Reserved, Selector};
 use parking_lot::Mutex;
 use pyo3::prelude::*;
-use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use uuid::Uuid;
 
+use crate::driver::Spawner;
 use crate::error::{self, Failure};
 use crate::feed::text;
 use crate::forked::Forked;
@@ -67,7 +67,7 @@ pub(crate) fn release(
 /// What a service answered to a request for VMs. Dropping it gives back what was reserved, as nobody knows of it.
 pub(crate) struct Granted {
     client: Client,
-    runtime: Handle,
+    spawner: Spawner,
     /// None when it was taken.
     answer: Option<ReserveAnswer>,
     /// A fleet that is closed waits for its end.
@@ -82,12 +82,12 @@ impl Granted {
     pub(crate) async fn ask(
         client: Client,
         request: ReserveRequest,
-        runtime: Handle,
+        spawner: Spawner,
         runs: TaskTracker,
     ) -> Result<Self, Failure> {
         let began = SystemTime::now();
         let answer = client.reserve(&request).await.map_err(|error| of_service(&error))?;
-        let granted = Granted { client, runtime, answer: Some(answer), under_way: runs.token() };
+        let granted = Granted { client, spawner, answer: Some(answer), under_way: runs.token() };
         // This process may have been stopped before it read the answer.
         if granted.has_vms() && began.elapsed().unwrap_or_default() >= request.time {
             let late = "the reservations ended before their answer was read";
@@ -110,7 +110,7 @@ impl Drop for Granted {
         let selector = |one: &atp_executor::Reservation| Selector::of_vm(&one.host, &one.vm).to_string();
         let selectors = answer.reservations.iter().map(selector).collect();
         let (client, under_way) = (self.client.clone(), self.under_way.clone());
-        self.runtime.spawn(async move {
+        self.spawner.spawn(async move {
             // If it fails, they end with their time.
             let _released = release_in_service(&client, owner, selectors).await;
             drop(under_way);

@@ -4,15 +4,16 @@ use std::sync::Arc;
 
 use atp_api::{Effect, Outcome, OutcomeError, RunEvent, RunRequest, RunStatistics};
 use atp_client::{Client, ClientError, RunFiles};
-use atp_executor::{Executor, Operation, RunControl, Selection};
+use atp_executor::{Executor, Operation, RunControl, Selection, Target};
+use futures_util::future::join;
 use parking_lot::Mutex;
 use pyo3::prelude::*;
-use tokio::runtime::Handle;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::bridge::{Answer, Bridge};
+use crate::driver::{Driver, Spawner};
 use crate::error::{self, Failure};
 use crate::forked::Forked;
 use crate::outcomes::{Outcomes, Taken};
@@ -30,12 +31,23 @@ pub(crate) enum Backend {
     Service(Box<Client>),
 }
 
+/// A VM that was found, as it was when it was looked at last: work on it alone need not look for it.
+#[pyclass(frozen)]
+pub(crate) struct Found(pub(crate) Arc<Mutex<Target>>);
+
+/// What is to be run.
+pub(crate) struct Asked {
+    pub(crate) request: RunRequest,
+    /// The one target, if it is known. A service finds it by its name.
+    pub(crate) found: Option<Arc<Mutex<Target>>>,
+}
+
 /// A run under way. Dropping it ends the run at once.
 #[pyclass(frozen)]
 pub(crate) struct Run(Forked<Parts>);
 
 struct Parts {
-    runtime: Handle,
+    spawner: Spawner,
     control: RunControl,
     shared: Arc<Shared>,
 }
@@ -107,13 +119,13 @@ pub(crate) fn control(abort: CancellationToken) -> RunControl {
 /// The run could not be made, or was lost.
 pub(crate) async fn drive<T>(
     backend: Backend,
-    request: RunRequest,
+    asked: Asked,
     control: RunControl,
     sink: &Sink<T>,
 ) -> Result<(), OutcomeError> {
     match backend {
-        Backend::Hosts(executor) => on_hosts(executor, request, control, sink).await,
-        Backend::Service(client) => in_service(*client, request, control, sink).await,
+        Backend::Hosts(executor) => on_hosts(executor, asked, control, sink).await,
+        Backend::Service(client) => in_service(*client, asked.request, control, sink).await,
     }
 }
 
@@ -125,36 +137,69 @@ fn outcome(event: RunEvent) -> Result<Option<Outcome>, OutcomeError> {
     }
 }
 
+/// Has a request run, and what is read of it passed to `Shared`.
+fn driven(
+    backend: Backend,
+    asked: Asked,
+    control: RunControl,
+) -> (impl Future<Output = ()> + Send + use<>, Shared) {
+    let (sender, receiver) = channel(AHEAD);
+    let sink = Sink::new(sender, outcome);
+    let (outcomes, failed) = (tokio::sync::Mutex::new(receiver), Mutex::default());
+    let shared = Shared { outcomes, failed, ending: sink.ending.clone() };
+    let driving = async move {
+        if let Err(error) = drive(backend, asked, control, &sink).await {
+            // Fails if the reader has left.
+            let _unheard = sink.sender.send(Err(error)).await;
+        }
+    };
+    (driving, shared)
+}
+
+/// Has a request run on the hosts, and waits for all outcomes, in the order of reports. The run ends at once with `abort`, or if the
+/// wait is interrupted; the wait ends with `closed`.
+pub(crate) fn run_on_hosts(
+    py: Python<'_>,
+    driver: &Driver,
+    runs: &TaskTracker,
+    executor: Executor,
+    asked: Asked,
+    abort: CancellationToken,
+    closed: &CancellationToken,
+) -> PyResult<Outcomes> {
+    let (driving, shared) = driven(Backend::Hosts(executor), asked, control(abort));
+    let collected = async {
+        tokio::select! {
+            biased;
+            ((), collected) = join(driving, shared.collect()) => collected,
+            () = closed.cancelled() => Err(shared.failure(error::closed())),
+        }
+    };
+    let collected = driver.wait(py, runs.track_future(collected))?;
+    collected.map(Outcomes::from).map_err(|failure| error::failed(py, &failure))
+}
+
 impl Run {
     /// Begins a run. It ends at once with `abort`.
     pub(crate) fn begin(
-        runtime: &Handle,
+        spawner: &Spawner,
         runs: &TaskTracker,
         backend: Backend,
-        request: RunRequest,
+        asked: Asked,
         abort: CancellationToken,
     ) -> Self {
-        let (sender, receiver) = channel(AHEAD);
-        let sink = Sink::new(sender, outcome);
-        let (outcomes, failed) = (tokio::sync::Mutex::new(receiver), Mutex::default());
-        let shared = Arc::new(Shared { outcomes, failed, ending: sink.ending.clone() });
         let control = control(abort);
-        let controlled = control.clone();
-        let driving = async move {
-            if let Err(error) = drive(backend, request, controlled, &sink).await {
-                // Fails if the reader has left.
-                let _unheard = sink.sender.send(Err(error)).await;
-            }
-        };
-        runs.spawn_on(driving, runtime);
-        Run(Forked::new(Parts { runtime: runtime.clone(), control, shared }))
+        let (driving, shared) = driven(backend, asked, control.clone());
+        spawner.spawn(runs.track_future(driving));
+        let shared = Arc::new(shared);
+        Run(Forked::new(Parts { spawner: spawner.clone(), control, shared }))
     }
 }
 
 #[pymethods]
 impl Run {
     /// Waits for all outcomes, in the order of reports.
-    fn collect(&self, py: Python<'_>) -> PyResult<Outcomes> {
+    pub(crate) fn collect(&self, py: Python<'_>) -> PyResult<Outcomes> {
         let parts = self.0.get(py)?;
         let collected =
             wait(py, Shared::collect(&parts.shared)).inspect_err(|_| parts.control.abort.cancel())?;
@@ -173,7 +218,7 @@ impl Run {
         let parts = self.0.get(py)?;
         let (promise, shared) = (bridge.promise(id, Effect::Unknown), parts.shared.clone());
         parts
-            .runtime
+            .spawner
             .spawn(async move { promise.keep(Shared::collect(&shared).await.map(Answer::Outcomes)) });
         Ok(())
     }
@@ -182,7 +227,7 @@ impl Run {
     fn next_into(&self, py: Python<'_>, bridge: &Bridge, id: u64) -> PyResult<()> {
         let parts = self.0.get(py)?;
         let (promise, shared) = (bridge.promise(id, Effect::Unknown), parts.shared.clone());
-        parts.runtime.spawn(async move { promise.keep(Shared::next(&shared).await.map(Answer::Outcomes)) });
+        parts.spawner.spawn(async move { promise.keep(Shared::next(&shared).await.map(Answer::Outcomes)) });
         Ok(())
     }
 
@@ -213,11 +258,13 @@ impl Shared {
     }
 
     /// An error that comes when the run had begun says nothing of what was done.
+    fn failure(&self, error: OutcomeError) -> Failure {
+        let effect = if self.ending.lock().has_begun { Effect::Unknown } else { Effect::None };
+        Failure { error, effect }
+    }
+
     async fn next(&self) -> Result<Taken, Failure> {
-        let failure = |error| {
-            let effect = if self.ending.lock().has_begun { Effect::Unknown } else { Effect::None };
-            Failure { error, effect }
-        };
+        let failure = |error| self.failure(error);
         let mut received = Vec::new();
         let mut outcomes = self.outcomes.lock().await;
         if let Some(error) = self.failed.lock().take() {
@@ -242,14 +289,28 @@ impl Shared {
 /// Runs a request on the hosts, and passes on what happens.
 async fn on_hosts<T>(
     executor: Executor,
-    request: RunRequest,
+    Asked { request, found }: Asked,
     control: RunControl,
     sink: &Sink<T>,
 ) -> Result<(), OutcomeError> {
-    let selection = Selection::try_from(&request.targets).map_err(|error| error::of_selector(&error))?;
-    let operation = Operation::prepare(request.operation).await?;
-    let plan = executor.plan_until_stopped(&selection, operation, request.policy, &control).await;
-    let plan = plan.map_err(|error| error::of_plan(&error))?;
+    let RunRequest { targets, operation, policy, .. } = request;
+    let plan = match found {
+        Some(found) => {
+            let operation = Operation::prepare(operation).await?;
+            let target = found.lock().clone();
+            let plan = executor.plan_found(&target, operation, policy, &control).await;
+            if let [now] = &plan.targets[..] {
+                found.lock().clone_from(now);
+            }
+            plan
+        }
+        None => {
+            let selection = Selection::try_from(&targets).map_err(|error| error::of_selector(&error))?;
+            let operation = Operation::prepare(operation).await?;
+            let plan = executor.plan_until_stopped(&selection, operation, policy, &control).await;
+            plan.map_err(|error| error::of_plan(&error))?
+        }
+    };
     {
         let mut ending = sink.ending.lock();
         ending.notices = plan.notices.iter().map(ToString::to_string).collect();

@@ -6,7 +6,7 @@ import re
 import subprocess
 import threading
 from pathlib import Path
-from typing import Iterator, Sequence
+from typing import Any, Iterator, Sequence
 
 import pytest
 
@@ -37,7 +37,8 @@ class Simulated:
     def heal(self, target: str) -> None:
         subprocess.run([FLEET, "heal", "--port", str(self.port), target], check=True)
 
-    def report(self) -> object:
+    def report(self) -> Any:
+        """What the hosts have executed."""
         command = [FLEET, "report", "--port", str(self.port)]
         return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 

@@ -20,6 +20,18 @@ def test_a_verb_is_awaited(simulated: Simulated) -> None:
     asyncio.run(work())
 
 
+def test_a_vm_that_was_found_is_worked_on_alone(simulated: Simulated) -> None:
+    async def work() -> None:
+        async with AsyncFleet(simulated.config) as fleet:
+            vm = await fleet.vm("h1/vm1")
+            assert (await vm.exec(["true"], timeout=60)).unwrap().exit_code == 0
+            assert {await vm.state(timeout=60) for _ in range(3)} == {"running"}
+            with pytest.raises(RequestError, match="not one"):
+                await fleet.vm("h1/*")
+
+    asyncio.run(work())
+
+
 def test_outcomes_are_iterated_over_as_they_come(simulated: Simulated) -> None:
     async def work() -> None:
         async with AsyncFleet(simulated.config) as fleet:

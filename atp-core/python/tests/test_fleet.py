@@ -4,6 +4,7 @@ import json
 import pickle
 import re
 import threading
+import time
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Set
 
@@ -242,6 +243,53 @@ def test_two_jobs_never_have_one_vm(simulated: Simulated, tmp_path: Path) -> Non
             assert len(reserved) == 1
         with pytest.raises(AtpError, match="no-such-folder"):
             fleet.reserve("*", file=tmp_path / "no-such-folder" / "vms")
+
+
+def test_a_vm_that_was_found_is_worked_on_alone(simulated: Simulated) -> None:
+    with Fleet(simulated.config) as fleet:
+        vm = fleet.vm("h1/vm1", timeout=60)
+        assert (vm.host, vm.name, vm.target, vm.uuid) == ("h1", "vm1", "h1/vm1", fleet.vms("h1/vm1")[0].uuid)
+        outcome = vm.exec(["true"], timeout=60)
+        assert (outcome.target, outcome.op, outcome.unwrap().exit_code) == ("h1/vm1", "exec", 0)
+        assert vm.state() == "running"
+        assert vm.suspend().unwrap() == StateReport("paused")
+        assert vm.state(timeout=60) == "paused"
+        refused = vm.exec(["true"], timeout=60).error
+        assert refused is not None and (refused.kind, refused.effect) == ("vm-not-running", "none")
+        assert vm.resume().unwrap() == StateReport("running")
+        simulated.fault("h1/vm1", "hung")
+        try:
+            silent = vm.qmp("query-status", timeout=1)
+            assert (silent.status, fleet.vm("h1/vm2").qmp("query-status", timeout=60).status) == ("timeout", "ok")
+        finally:
+            simulated.heal("h1/vm1")
+        for several in ("h1/*", "none-*"):
+            with pytest.raises(RequestError, match="not one"):
+                fleet.vm(several)
+        with pytest.raises(OutcomeError) as raised:
+            fleet.vm("h1/vm9")
+        assert raised.value.kind == "vm-not-found"
+        with pytest.raises(TypeError, match="paralel"):
+            vm.exec(["true"], paralel=3)  # type: ignore[call-arg]
+    with pytest.raises(ClosedError):
+        vm.state()
+
+
+def test_work_goes_on_while_nobody_waits_and_calls_come_and_go(simulated: Simulated, tmp_path: Path) -> None:
+    scenario = tmp_path / "scenario.yaml"
+    with Fleet(simulated.config) as fleet:
+        vm = fleet.vm("h1/vm1")
+        for number in range(5):
+            text = f"name: s\ntargets: ['h2/vm1']\nsteps:\n  - exec: [sleep, '0.1']\n  - exec: [echo, work-{number}]\n"
+            scenario.write_text(text)
+            assert [vm.qmp("query-status", timeout=60).status for _ in range(3)] == ["ok"] * 3
+            stream = fleet.stream.run(scenario)
+            assert [vm.qmp("query-status", timeout=60).status for _ in range(3)] == ["ok"] * 3
+            # Nothing is asked of the fleet until the host has seen the last step.
+            until = time.monotonic() + 60
+            while f"echo work-{number}" not in simulated.report()["hosts"]["h2"]["vms"]["vm1"]["programs"]:
+                assert time.monotonic() < until
+            assert [outcome.ok for outcome in stream] == [True]
 
 
 def test_two_hundred_threads_share_a_fleet(simulated: Simulated) -> None:

@@ -67,10 +67,10 @@ except KeyboardInterrupt:
     assert (process.returncode, stdout) == (0, "interrupted\n"), stderr
 
 
-@pytest.mark.parametrize("call", ["fleet.vms()", "fleet.hosts()", "next(stream)", "fleet.close()"])
+@pytest.mark.parametrize("call", ["fleet.vms()", "fleet.hosts()", "vm.state()", "next(stream)", "fleet.close()"])
 def test_a_forked_process_is_refused_by_name(simulated: Simulated, call: str) -> None:
     code = f"""
-fleet.vms()
+vm = fleet.vm("h1/vm1")
 stream = fleet.stream.vms()
 child = os.fork()
 if child == 0:

@@ -69,6 +69,8 @@ def test_verbs_have_the_same_outcomes(service: Tuple[str, str]) -> None:
         assert sorted(seen) == ["h1/vm1", "h1/vm2"]
         with pytest.raises(RequestError):
             fleet.vms("h9/*")
+        vm = fleet.vm("h1/vm2")
+        assert (vm.exec(["true"], timeout=30).unwrap().exit_code, vm.state()) == (0, "running")
 
 
 def test_events_come_while_vms_are_changed(service: Tuple[str, str]) -> None:

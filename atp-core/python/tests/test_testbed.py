@@ -37,6 +37,29 @@ def test_a_file_goes_into_a_guest_and_comes_back(config: Path, tmp_path: Path) -
         assert {Path(report.local_path).read_bytes() for report in pulled.values()} == {source.read_bytes()}
 
 
+def test_a_folder_goes_into_a_guest_and_comes_back(config: Path, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    (source / "empty").mkdir(parents=True)
+    (source / "below" / "further").mkdir(parents=True)
+    files = {"a": b"", "below/b": bytes(range(256)) * 16, "below/further/c": b"c\n"}
+    for name, content in files.items():
+        (source / name).write_bytes(content)
+    (source / "below" / "b").chmod(0o755)
+    with Fleet(config) as fleet:
+        targets = [vm.target for vm in fleet.vms()][:2]
+        pushed = fleet.push(targets, source, "/tmp/folder", recursive=True, timeout=120).raise_for_failures()
+        assert {report.local_path for report in pushed.values()} == {str(source)}
+        line = "cd /tmp/folder && find . -type f | sort && test -x below/b && test -d empty && cat below/further/c"
+        listed = fleet.shell(targets, line, timeout=60).raise_for_failures().values()
+        assert {report.stdout.text for report in listed} == {"./a\n./below/b\n./below/further/c\nc\n"}
+        pulled = fleet.pull(targets, "/tmp/folder", tmp_path / "there", recursive=True, timeout=120)
+        for report in pulled.raise_for_failures().values():
+            there = Path(report.local_path)
+            found = {str(file.relative_to(there)): file.read_bytes() for file in there.rglob("*") if file.is_file()}
+            assert found == files
+            assert (there / "empty").is_dir() and os.access(there / "below" / "b", os.X_OK)
+
+
 def test_a_console_has_what_the_guest_says(config: Path) -> None:
     with Fleet(config) as fleet:
         fleet.wait("*", timeout=120).raise_for_failures()

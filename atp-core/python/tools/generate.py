@@ -219,12 +219,17 @@ def faces():
     names = "".join(f"    {name.name},\n" for name in yielded.names)
     text = HEAD_OF_FACES.replace("{names}", names)
     for name, about, result, is_async in FACES:
+        options = OPTIONS_OF_VM if name in OF_VM else "Options"
         text += f'\n\nclass {name}:\n    """{about}"""\n\n'
+        if name in OF_VM:
+            text += '    @property\n    def target(self) -> str:\n        """The selector of this VM alone."""\n'
+            text += "        raise NotImplementedError\n\n"
         prefix = "async " if is_async else ""
-        text += f"    {prefix}def _run(self, operation: Operation[D], options: Options) -> {result.format('D')}:\n"
+        text += f"    {prefix}def _run(self, operation: Operation[D], options: {options}) -> {result.format('D')}:\n"
         text += "        raise NotImplementedError\n"
         for verb in verbs:
-            text += "\n" + method(verb, result, is_async)
+            if name not in OF_VM or is_of_vm(verb):
+                text += "\n" + method(verb, result, is_async, name in OF_VM)
     return text
 
 
@@ -233,7 +238,14 @@ FACES = [
     ("StreamedVerbs", "Each verb, as a stream of outcomes in the order in which they come.", "Stream[{}]", False),
     ("AsyncVerbs", "Each verb, to await until every target has its outcome.", "Outcomes[{}]", True),
     ("AsyncStreamedVerbs", "Each verb, as an asynchronous stream of outcomes.", "AsyncStream[{}]", False),
+    ("VmVerbs", "Each verb on one VM, until it has its outcome.", "Outcome[{}]", False),
+    ("AsyncVmVerbs", "Each verb on one VM, to await until it has its outcome.", "Outcome[{}]", True),
 ]
+
+#: The faces of one VM: their verbs have no parameter for targets.
+OF_VM = {"VmVerbs", "AsyncVmVerbs"}
+
+OPTIONS_OF_VM = "VmOptions"
 
 
 #: What is not a verb of every face.
@@ -245,14 +257,20 @@ def is_verb(node):
     return is_operation and node.name not in BY_HAND
 
 
-def method(verb, result, is_async):
+def is_of_vm(verb):
+    """A listing has all that there is to know of what it finds, and others are for hosts."""
+    return verb.name != "vms" and any(argument.arg == "targets" for argument in verb.args.args)
+
+
+def method(verb, result, is_async, of_vm):
     inner = ast.unparse(verb.returns.slice)
     arguments = ast.unparse(verb.args)
-    passed = [argument.arg for argument in verb.args.args]
+    passed = ["self.target" if of_vm and argument.arg == "targets" else argument.arg for argument in verb.args.args]
     passed += [f"{argument.arg}={argument.arg}" for argument in verb.args.kwonlyargs]
     body = f"self._run(_verbs.{verb.name}({', '.join(passed)}), options)"
     head = f"{'async ' if is_async else ''}def {verb.name}(\n        self,\n        "
-    head += ",\n        ".join(split(verb)) + ",\n        **options: Unpack[Options],\n"
+    parameters = [*split(verb, of_vm), f"**options: Unpack[{OPTIONS_OF_VM if of_vm else 'Options'}]"]
+    head += ",\n        ".join(parameters) + ",\n"
     head += f"    ) -> {result.format(inner)}:"
     docstring = textwrap.indent(ast.get_docstring(verb), "        ").strip()
     end = "\n        " if "\n" in docstring else ""
@@ -261,12 +279,13 @@ def method(verb, result, is_async):
     return f'    {head}\n        """{docstring}{end}"""\n        {returned}\n'
 
 
-def split(verb):
+def split(verb, of_vm):
     """The parameters, one in each line."""
     parameters = []
     defaults = [None] * (len(verb.args.args) - len(verb.args.defaults)) + verb.args.defaults
     for argument, default in zip(verb.args.args, defaults):
-        parameters.append(parameter(argument, default))
+        if not of_vm or argument.arg != "targets":
+            parameters.append(parameter(argument, default))
     if verb.args.kwonlyargs:
         parameters.append("*")
     for argument, default in zip(verb.args.kwonlyargs, verb.args.kw_defaults):
@@ -289,12 +308,12 @@ from typing import TYPE_CHECKING, Any, Mapping, Optional, Sequence, TypeVar, Uni
 from . import _verbs
 from ._data import (
 {names})
-from ._verbs import Operation, Options, Selectors
+from ._verbs import Operation, Options, Selectors, VmOptions
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from ._outcomes import Outcomes
+    from ._outcomes import Outcome, Outcomes
     from ._streams import AsyncStream, Stream
 
 D = TypeVar("D")

@@ -63,6 +63,7 @@ from ._streams import (
     Samples,
     Stream,
 )
+from ._vm import AsyncVm, Vm
 
 __all__ = [
     "Address",
@@ -71,6 +72,7 @@ __all__ = [
     "AsyncFleet",
     "AsyncSamples",
     "AsyncStream",
+    "AsyncVm",
     "AtpError",
     "ClosedError",
     "ConfigError",
@@ -111,6 +113,7 @@ __all__ = [
     "Statistics",
     "StepReport",
     "Stream",
+    "Vm",
     "VmReport",
     "VmStatistics",
     "WaitReport",

@@ -19,7 +19,7 @@ from . import _native, _reservations
 from ._errors import closed
 from ._faces import AsyncStreamedVerbs, AsyncVerbs, StreamedVerbs, Verbs
 from ._loops import loop
-from ._outcomes import Outcomes
+from ._outcomes import Outcome, Outcomes
 from ._reservations import Reservation, Reserved
 from ._statistics import Statistics
 from ._streams import (
@@ -32,7 +32,8 @@ from ._streams import (
     Samples,
     Stream,
 )
-from ._verbs import Operation, Options, Selectors, console_lines, request, selected, vms
+from ._verbs import Operation, Options, Selectors, VmOptions, console_lines, request, selected, vms
+from ._vm import AsyncVm, Vm, only
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -178,7 +179,20 @@ class Fleet(_Base, Verbs):
         return Streamed(self)
 
     def _run(self, operation: Operation[D], options: Options) -> Outcomes[D]:
-        return Outcomes(self.begin(operation, options).collect())
+        return Outcomes(self._core.run(json.dumps(request(operation, options))))
+
+    def vm(self, target: str, **options: Unpack[Options]) -> Vm:
+        """Finds one VM, for calls that follow each other: they do not look for it again.
+
+        :param target: Its selector, such as ``host1/db``.
+        :raises OutcomeError: It was not found, or its host could not be asked.
+        :raises RequestError: The selector means several VMs, or none.
+        """
+        return Vm(self, only(self.vms(target, **options), target))
+
+    def run_on(self, vm: Optional[_native.Found], operation: Operation[D], options: VmOptions) -> Outcome[D]:
+        """Runs an operation on the one VM that it is for, for :class:`Vm`."""
+        return Outcome(self._core.run(json.dumps(request(operation, options)), vm).item(0))
 
     def events(self, targets: Selectors = "*", *, exclude: Selectors = (), qemu: bool = False) -> Events:
         """Watches VMs: each event as it comes, through lost connections, until the iterator is closed.
@@ -285,12 +299,17 @@ class AsyncFleet(_Base, AsyncVerbs):
         return AsyncStreamed(self)
 
     async def _run(self, operation: Operation[D], options: Options) -> Outcomes[D]:
-        run = self.begin(operation, options)
-        try:
-            return Outcomes(await loop().answer(run.collect_into))
-        except BaseException:
-            run.abort()
-            raise
+        return Outcomes(await _collected(self.begin(operation, options)))
+
+    async def vm(self, target: str, **options: Unpack[Options]) -> AsyncVm:
+        """As :meth:`Fleet.vm`."""
+        return AsyncVm(self, only(await self.vms(target, **options), target))
+
+    async def run_on(
+        self, vm: Optional[_native.Found], operation: Operation[D], options: VmOptions
+    ) -> Outcome[D]:
+        """As :meth:`Fleet.run_on`."""
+        return Outcome((await _collected(self._core.start(json.dumps(request(operation, options)), vm))).item(0))
 
     def events(self, targets: Selectors = "*", *, exclude: Selectors = (), qemu: bool = False) -> AsyncEvents:
         """As :meth:`Fleet.events`, for ``async for``."""
@@ -395,6 +414,15 @@ class AsyncStreamed(AsyncStreamedVerbs):
 
     def _run(self, operation: Operation[D], options: Options) -> AsyncStream[D]:
         return AsyncStream(self._fleet.begin(operation, options))
+
+
+async def _collected(run: _native.Run) -> _native.Outcomes:
+    """All outcomes of a run, which ends if this is cancelled."""
+    try:
+        return cast("_native.Outcomes", await loop().answer(run.collect_into))
+    except BaseException:
+        run.abort()
+        raise
 
 
 def _leaves(path: Tuple[str, ...], values: Any) -> Iterable[Tuple[Tuple[str, ...], Any]]:

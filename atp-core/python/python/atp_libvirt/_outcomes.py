@@ -105,6 +105,10 @@ class Outcome(Generic[D]):
             self._error = None if text is None else _errors.of_outcome(self.effect, json.loads(text))
         return cast("Optional[_errors.OutcomeError]", self._error)
 
+    def found(self) -> Optional[_native.Found]:
+        """The VM that a listing has found, for `_vm`."""
+        return self._native.found()
+
     def unwrap(self) -> D:
         """What the operation yielded, or the error as an exception."""
         if self.error is not None:

@@ -49,6 +49,14 @@ class Options(TypedDict, total=False):
     serial: Union[int, str, None]
 
 
+class VmOptions(TypedDict, total=False):
+    """What every verb takes on one VM. Times are in seconds."""
+
+    timeout: float
+    deadline: Optional[float]
+    retries: int
+
+
 @dataclass(frozen=True)
 class Operation(Generic[D]):
     """One operation over targets. ``D`` is what it yields on each."""
@@ -397,11 +405,11 @@ def _ms(seconds: float) -> int:
     return round(seconds * 1000)
 
 
-def request(operation: Operation[Any], options: Options) -> Dict[str, Any]:
+def request(operation: Operation[Any], options: Union[Options, VmOptions]) -> Dict[str, Any]:
     """The request for an operation, as programs of ATP exchange it."""
-    unknown = set(options) - _TARGETS - set(_POLICY) - set(_TIMES)
+    unknown = options.keys() - _OPTIONS
     if unknown:
-        known = ", ".join(sorted(_TARGETS | set(_POLICY) | set(_TIMES)))
+        known = ", ".join(sorted(_OPTIONS))
         raise TypeError(f"unknown option {min(unknown)!r}; options of every verb are {known}")
     given: Dict[str, Any] = dict(options)
     targets: Dict[str, Any] = {
@@ -433,6 +441,7 @@ _ON_HOSTS = {"host-check", "diagnose-host"}
 _TARGETS = {"exclude", "state", "labels"}
 _POLICY = ("parallel", "per_host", "retries", "max_failures", "serial")
 _TIMES = {"timeout": "timeout_ms", "deadline": "deadline_ms"}
+_OPTIONS = {*_TARGETS, *_POLICY, *_TIMES}
 
 
 def _texts(selectors: Selectors) -> List[str]:
