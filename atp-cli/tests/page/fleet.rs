@@ -36,3 +36,22 @@ async fn hosts_are_grouped_and_their_health_changes_while_they_are_looked_at() {
     browser.says(".count", "1 VM match").await;
     browser.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_is_checked_and_no_other() {
+    let service = Service::start(3, 1).await;
+    let mut browser = service.browser("#/fleet/h2").await;
+    browser.press("Check this host").await;
+    browser.press("Show the plan").await;
+    browser.says(".plan h2", "host-check on 1 host").await;
+    browser.press("Start host-check on 1 host").await;
+    browser.says(".chips", "1 ok").await;
+    browser.says(".outcome", "h2").await;
+    // The name of a VM means no host.
+    browser.expect("400 (Bad Request)");
+    browser.view("#/run?verb=host-check&selector=h2").await;
+    browser.press("Show the plan").await;
+    browser.says("#plan .failure", "host-check is for hosts, and the selector \"h2\" chooses VMs").await;
+    browser.says("#plan .failure", "write h2/").await;
+    browser.end().await;
+}

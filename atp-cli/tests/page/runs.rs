@@ -1,6 +1,10 @@
 //! Runs: composed, planned, started, watched, ended early.
 
+use std::time::Duration;
+
+use atp_fleet::VmFault;
 use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
 
 use crate::browser::Browser;
 use crate::proxy::Proxy;
@@ -154,6 +158,93 @@ async fn a_run_is_stopped_and_aborted() {
     browser.says(".outcome", "It was sent, and it is not known whether it happened.").await;
     browser.view("#/runs").await;
     browser.says(".rows .row", "ended early").await;
+    browser.end().await;
+}
+
+/// Waits until the VMs of the fleet have run a program so often.
+async fn has_run(service: &Service, program: &str, times: u64) {
+    let end = Instant::now() + Duration::from_secs(60);
+    while service.ran(program) < times {
+        assert!(Instant::now() < end, "{program}: {}", service.ran(program));
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Starts what the form has on the three VMs of the host h1, one at a time.
+async fn start_one_by_one(browser: &Browser, verb: &str) {
+    browser.click("details.more.card summary").await;
+    browser.write("#limit-parallel", "1").await;
+    browser.press("Show the plan").await;
+    browser.press(&format!("Start {verb} on 3 VMs")).await;
+    browser.says(".working", "Under way: h1/vm1").await;
+}
+
+/// Presses `Resume` when the run has ended. The button is drawn anew until then, so that it is found and clicked on in one step.
+async fn resume(browser: &Browser) {
+    let button =
+        "[...document.querySelectorAll('.run-head button')].find((one) => one.innerText === 'Resume')";
+    browser.until(&format!("!document.querySelector('.live').innerText && {button}")).await;
+    browser.run(&format!("{button}.click()"), Value::Null).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_was_aborted_is_resumed() {
+    let service = Service::start(2, 3).await;
+    let first = service.fleet.host(1).unwrap().vm(1).unwrap();
+    first.set_fault(VmFault::Hung);
+    let mut browser = service.browser("#/run?verb=vm-info&selector=h1/").await;
+    // The service has kept what the run was begun with.
+    start_one_by_one(&browser, "vm-info").await;
+    browser.press("Abort").await;
+    browser.says(".notice-box", "It was aborted").await;
+    browser.says(".chips", "2 skipped").await;
+    first.set_fault(None);
+    resume(&browser).await;
+    browser.says(".chips", "3 ok").await;
+    assert_eq!(browser.count(".failure").await, 0);
+
+    // Of a program it has not.
+    browser.view("#/run?verb=exec&selector=h1/").await;
+    browser.write("[data-name=program]", "forever").await;
+    start_one_by_one(&browser, "exec").await;
+    has_run(&service, "forever", 1).await;
+    browser.press("Abort").await;
+    browser.says(".chips", "2 skipped").await;
+    let run = browser.value("location.hash.split('/').pop()").await;
+    let run = run.as_str().unwrap();
+    browser.expect("400 (Bad Request)");
+    resume(&browser).await;
+    browser.says(".failure", "The service has not kept what exec was begun with").await;
+    browser.says(".failure", &format!("--resume {run}")).await;
+    browser.press("Give it again").await;
+    browser.says("h1", &format!("Resume run {run}")).await;
+    // The page itself still has it, as long as it is not loaded anew.
+    assert_eq!(browser.value("document.querySelector('[data-name=program]').value").await, "forever");
+    browser.press("Show the plan").await;
+    browser.says(".plan h2", "exec on 3 VMs").await;
+    browser.press(&format!("Resume run {run}")).await;
+    // The two that were not started, and not the first: it was sent.
+    for vm in ["h1/vm2", "h1/vm3"] {
+        browser.says(".working", vm).await;
+    }
+    assert!(!browser.text(".working").await.contains("vm1"));
+    assert_eq!(browser.value("location.hash").await, format!("#/runs/{run}"));
+    has_run(&service, "forever", 3).await;
+    browser.press("Abort").await;
+    browser.says(".chips", "3 cancelled").await;
+    assert_eq!(service.ran("forever"), 3);
+
+    // What it was not begun with is refused.
+    browser.expect("409 (Conflict)");
+    resume(&browser).await;
+    browser.press("Give it again").await;
+    browser.shows("[data-name=program]").await;
+    browser.run("document.querySelector('[data-name=program]').value = ''", Value::Null).await;
+    browser.write("[data-name=program]", "release").await;
+    browser.press("Show the plan").await;
+    browser.press(&format!("Resume run {run}")).await;
+    browser.says(".plan .failure", "Kind: conflict").await;
+    assert_eq!(service.ran("release"), 0);
     browser.end().await;
 }
 

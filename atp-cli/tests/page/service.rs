@@ -47,7 +47,7 @@ fn programs() -> Programs {
 }
 
 impl Service {
-    /// Starts a fleet, and the service on it. Hosts have the label `rack`: 1, 2 or 3.
+    /// Starts a fleet, and the service on it. Hosts have the label `rack`: 1, 2 or `3 east`.
     pub(crate) async fn start(hosts: u32, vms: u32) -> Self {
         let options = FleetOptions {
             hosts,
@@ -60,6 +60,11 @@ impl Service {
     }
 
     pub(crate) fn on(fleet: Fleet) -> Self {
+        Service::with(fleet, "")
+    }
+
+    /// Starts the service with more settings of its own.
+    pub(crate) fn with(fleet: Fleet, more: &str) -> Self {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let folder =
@@ -72,10 +77,11 @@ impl Service {
             settings.push('\n');
             if line.starts_with("uri") {
                 rack = rack % 3 + 1;
-                settings.push_str(&format!("labels = {{ rack = \"{rack}\" }}\n"));
+                let east = if rack == 3 { " east" } else { "" };
+                settings.push_str(&format!("labels = {{ rack = \"{rack}{east}\" }}\n"));
             }
         }
-        settings.push_str(&format!("[serve]\nlisten = \"127.0.0.1:0\"\nfolder = {folder:?}\n"));
+        settings.push_str(&format!("[serve]\nlisten = \"127.0.0.1:0\"\nfolder = {folder:?}\n{more}"));
         fs::write(folder.join("fleet.toml"), settings).unwrap();
         let operator = token(&folder, "ann", "operator");
         let viewer = token(&folder, "bob", "viewer");
@@ -94,9 +100,14 @@ impl Service {
 
     /// A browser that is signed in as an operator, and shows a view.
     pub(crate) async fn browser(&self, view: &str) -> Browser {
+        self.browser_of(&self.operator, view).await
+    }
+
+    /// A browser that is signed in with a token, and shows a view.
+    pub(crate) async fn browser_of(&self, token: &str, view: &str) -> Browser {
         let browser = Browser::start().await;
         browser.go(&format!("{}/{view}", self.address)).await;
-        browser.write("#token", &self.operator).await;
+        browser.write("#token", token).await;
         browser.enter().await;
         browser.shows("nav [aria-current]").await;
         browser

@@ -3,12 +3,13 @@
 import { Failure, json, uniqueKey } from "./api.js";
 import { fill, h } from "./dom.js";
 import { failureBox } from "./failure.js";
-import { form, plain, resolve, Unfit } from "./form.js";
-import { byName, count } from "./format.js";
-import { readFilter } from "./filter.js";
+import { form, plain, Unfit } from "./form.js";
+import { byName, count, name } from "./format.js";
+import { plainWord, readFilter, tidy, words } from "./filter.js";
 import { say } from "./live.js";
-import { change, go } from "./route.js";
+import { change, go, link } from "./route.js";
 import { planElement } from "./plan.js";
+import { readVerbs, refusal } from "./verbs.js";
 
 /** The limits that are shown, with the words for them. The others are in the second part. */
 const LIMITS = {
@@ -25,9 +26,12 @@ const LIMITS = {
 let kept = { verb: null, operation: {} };
 
 export async function show(main, route, { signal, session }) {
-  const allowed = await readVerbs(signal);
-  const wanted = route.query.get("verb");
+  const verbs = await readVerbs(signal);
+  const allowed = verbs.filter((verb) => verb.allowed);
+  let wanted = route.query.get("verb");
   let current = allowed.find((verb) => verb.name === wanted) ?? null;
+  // The number of a run of which what is left is done.
+  const resumed = route.query.get("resume");
   let operation = null;
 
   const choice = h("div", { class: "verbs", role: "radiogroup", "aria-label": "Verb" });
@@ -44,7 +48,9 @@ export async function show(main, route, { signal, session }) {
     h("details", { class: "more card" }, h("summary", {}, "Limits: time, targets at once, failures"), limits.element),
     h("div", { class: "submit" }, button, h("span", { class: "quiet" }, "Nothing is done yet: the plan says what would be done to which targets.")),
     refused);
-  fill(main, h("div", { class: "head" }, h("h1", {}, "New run")),
+  fill(main, h("div", { class: "head" }, resumed ? h("a", { class: "back", href: link("runs", [resumed]), "data-back": true }, "← Run") : null,
+    h("h1", {}, resumed ? `Resume run ${name(resumed)}` : "New run")),
+    resumed ? h("p", { class: "notice-box" }, "Choose what the run was begun with: the same verb and the same parameters. Of its targets only those are worked on that were never started, or that failed without an effect.") : null,
     session.read_only ? h("p", { class: "notice-box" }, "The service is read only: plans can be made, and nothing can be started.") : null,
     h("div", { class: "compose" }, composer, result));
   // Changes of the form make the plan old.
@@ -66,6 +72,7 @@ export async function show(main, route, { signal, session }) {
 
   function choose(verb) {
     current = verb;
+    wanted = verb.name;
     change({ verb: verb.name }, { step: false });
     drawForm();
   }
@@ -73,7 +80,7 @@ export async function show(main, route, { signal, session }) {
   function drawForm() {
     button.disabled = !current;
     if (!current) {
-      fill(about, h("p", { class: "hint" }, "Choose a verb: here stands then what it does, and what it needs."));
+      fill(about, wanted ? h("p", { class: "notice-box" }, refusal(verbs, wanted), " Choose another verb, or sign in with another token.") : h("p", { class: "hint" }, "Choose a verb: here stands then what it does, and what it needs."));
       fill(fields);
       return;
     }
@@ -103,10 +110,12 @@ export async function show(main, route, { signal, session }) {
       const report = await json("/plans", { method: "POST", body, signal });
       const key = uniqueKey();
       const start = async () => {
-        const run = await json("/runs", { method: "POST", body, headers: { "idempotency-key": key }, signal });
+        const run = resumed
+          ? await json(`/runs/${encodeURIComponent(resumed)}/resume`, { method: "POST", body, signal })
+          : await json("/runs", { method: "POST", body, headers: { "idempotency-key": key }, signal });
         go("runs", [String(run.id)]);
       };
-      fill(result, planElement(report, { start: session.read_only ? null : start, verb: current }));
+      fill(result, planElement(report, { start: session.read_only ? null : start, verb: current, resumed }));
       result.querySelector("h2")?.focus();
       say(`Plan: ${count(report.targets.length, "target")}`);
     } catch (failure) {
@@ -120,9 +129,10 @@ export async function show(main, route, { signal, session }) {
   drawChoice();
   drawForm();
   return (next) => {
-    const verb = allowed.find((one) => one.name === next.query.get("verb")) ?? null;
-    if (verb !== current) {
-      current = verb;
+    const before = wanted;
+    wanted = next.query.get("verb");
+    if (wanted !== before) {
+      current = allowed.find((one) => one.name === wanted) ?? null;
       drawChoice();
       drawForm();
     }
@@ -174,28 +184,15 @@ async function withFileSent(parameters, signal) {
   return { ...parameters, source: answer.id, sha256: answer.sha256 };
 }
 
-/** The verbs that can be chosen: one for each name of an operation, with the schema of its parameters. */
-async function readVerbs(signal) {
-  const views = await json("/verbs", { signal });
-  return views.flatMap((view) => view.names.filter(({ allowed }) => allowed).map((one) => {
-    const verb = { ...view, ...one, name: view.op };
-    if (view.op !== "lifecycle") return verb;
-    // Each change of a state is a verb of its own: `vm-start` is the action `start`.
-    const action = one.name.replace(/^vm-/, "");
-    const schema = resolve(view.schema, view.schema.$defs);
-    const about = resolve(schema.properties.action, view.schema.$defs).oneOf?.find((known) => known.const === action)?.description ?? view.about;
-    const properties = { ...schema.properties, action: { const: action } };
-    if (action !== "start") delete properties.start_check;
-    return { ...verb, name: one.name, about, schema: { ...schema, properties, $defs: view.schema.$defs } };
-  }));
-}
+/** How VMs are selected. */
+const VMS = "Names, globs, HOST/VM, HOST/, @GROUP/, /REGEX/, separated by spaces; a space in a name has a \\ before it.";
 
 function targetFields(query) {
   const line = (id, label, hint, placeholder) => {
     const input = h("input", { type: "text", id, spellcheck: false, autocapitalize: "off", autocomplete: "off", placeholder, "aria-describedby": `${id}-hint` });
     return { input, element: h("div", { class: "field" }, h("label", { htmlFor: id }, label), input, h("p", { class: "hint", id: `${id}-hint` }, hint)) };
   };
-  const selector = line("run-selector", "Selectors", "Names, globs, HOST/VM, HOST/, @GROUP/, /REGEX/, separated by spaces.", "web-*  h1/");
+  const selector = line("run-selector", "Selectors", VMS, "web-*  h1/");
   selector.input.dataset.filter = "";
   const exclude = line("run-exclude", "Except", "What is left out, in the same form.", "");
   const label = line("run-label", "Labels", "KEY=VALUE, separated by spaces: all must match.", "rack=2");
@@ -218,16 +215,16 @@ function targetFields(query) {
     state.value = filter.state || "any";
   };
   write(query);
-  const store = () => change({ selector: selector.input.value.trim(), exclude: exclude.input.value.trim(), label: label.input.value.trim(), state: state.value === "any" ? "" : state.value }, { step: false });
+  const store = () => change({ selector: tidy(selector.input), exclude: tidy(exclude.input), label: tidy(label.input), state: state.value === "any" ? "" : state.value }, { step: false });
   for (const input of [selector.input, exclude.input, label.input, state]) input.addEventListener("change", store);
-  const split = (input) => input.value.split(/\s+/).filter(Boolean);
+  const split = (input) => words(input.value);
   return {
     element: h("div", { class: "fields" }, manyNote, selector.element, exclude.element, vmsOnly),
     write,
     forHosts(hosts) {
       vmsOnly.hidden = hosts;
       selector.element.querySelector(".hint").textContent = hosts
-        ? "Hosts: ids, globs, or @GROUP, separated by spaces." : "Names, globs, HOST/VM, HOST/, @GROUP/, /REGEX/, separated by spaces.";
+        ? "Hosts: HOST/, a glob such as h*/, or @GROUP/, separated by spaces; */ means all." : VMS;
     },
     read() {
       const selectors = [...(many ?? []), ...split(selector.input)];
@@ -239,7 +236,7 @@ function targetFields(query) {
       if (split(exclude.input).length) result.exclude = split(exclude.input);
       if (vmsOnly.hidden) return result;
       if (state.value !== "any") result.state = state.value;
-      const labels = split(label.input).map((one) => {
+      const labels = split(label.input).map(plainWord).map((one) => {
         const at = one.indexOf("=");
         if (at < 1) {
           label.input.focus();

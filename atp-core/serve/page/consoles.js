@@ -13,8 +13,9 @@ const LONGEST = 10 * 60_000;
 /** Lines that are kept on the page. */
 const KEPT = 1_000;
 
-/** The console of a VM as a card's content. `state` is that of the VM when the page was drawn. */
-export function consoleOf(host, vm, { state, signal }) {
+/** The console of a VM as a card's content. `state` is that of the VM when the page was drawn, `refused` why it cannot be watched. */
+export function consoleOf(host, vm, { state, signal, refused = null }) {
+  if (refused) return h("p", { class: "quiet" }, refused);
   const status = h("span", { class: "quiet" });
   const actions = h("p", { class: "actions" });
   const lines = h("pre", { class: "console", role: "log", "aria-label": `Console of ${target(host, vm)}`, tabIndex: 0, hidden: true });

@@ -16,13 +16,35 @@ const STATES = {
   migrating: "migrating",
 };
 
+/** The words of a field: white space is between them, and with a `\` before it is part of one. */
+export const words = (value) => value.match(/(?:\\[^]|[^\s\\]|\\$)+/g) ?? [];
+
+/** What is in a field, as it is in the address. */
+export const tidy = (input) => words(input.value).join(" ");
+
+/** A word as it is meant, where `\` has no other meaning than that. */
+export const plainWord = (word) => word.replace(/\\([\s\\])/g, "$1");
+
 /** The filter that an address has. */
 export function readFilter(query) {
   return {
-    selector: query.getAll("selector").flatMap((one) => one.split(/\s+/)).filter(Boolean),
+    selector: query.getAll("selector").flatMap(words),
     state: query.get("state") ?? "",
-    label: query.getAll("label").flatMap((one) => one.split(/\s+/)).filter(Boolean),
+    label: query.getAll("label").flatMap(words),
   };
+}
+
+/** A filter as the service takes it. */
+export const asked = (filter) => ({ ...filter, label: filter.label.map(plainWord) });
+
+/** How many VMs are named one by one in an address. */
+const NAMED = 50;
+
+/** Selectors as part of an address: many of them are kept beside it. */
+export function selectorsQuery(selectors) {
+  if (selectors.length <= NAMED) return { selector: selectors };
+  sessionStorage.setItem("selectors", JSON.stringify(selectors));
+  return { kept: selectors.length };
 }
 
 /** Whether anything is filtered. */
@@ -32,13 +54,13 @@ export const isFiltered = (filter) => filter.selector.length > 0 || filter.state
 export function filterBar({ states = true, labels = true, placeholder = "web-*   h1/   @rack-2/db-*   /^web-[0-9]+$/" } = {}) {
   const typed = settle(30, (values) => change(values, { step: false }));
   const selector = h("input", { id: "selector", type: "search", spellcheck: false, autocapitalize: "off", autocomplete: "off", placeholder, "data-filter": true,
-    title: "A name, a glob, HOST/VM, HOST/ for all VMs of a host, @GROUP/, or /REGEX/. Several are separated by spaces.",
-    oninput: () => typed({ selector: selector.value.trim() }), onchange: () => typed({ selector: selector.value.trim() }) });
+    title: "A name, a glob, HOST/VM, HOST/ for all VMs of a host, @GROUP/, or /REGEX/. Several are separated by spaces; a space that is part of one has a \\ before it.",
+    oninput: () => typed({ selector: tidy(selector) }), onchange: () => typed({ selector: tidy(selector) }) });
   const state = h("select", { id: "state", onchange: () => change({ state: state.value === "any" ? "" : state.value }) },
     Object.entries(STATES).map(([value, word]) => h("option", { value }, word)));
   const label = h("input", { id: "label", type: "search", spellcheck: false, autocapitalize: "off", autocomplete: "off", placeholder: "rack=2",
-    title: "KEY=VALUE. Several are separated by spaces, and then all must match.",
-    oninput: () => typed({ label: label.value.trim() }) });
+    title: "KEY=VALUE. Several are separated by spaces, and then all must match; a space in a value has a \\ before it.",
+    oninput: () => typed({ label: tidy(label) }) });
   const bar = h("form", { class: "filter", role: "search", onsubmit: (event) => event.preventDefault() },
     h("div", { class: "field wide" }, h("label", { htmlFor: "selector" }, "Selector ", h("kbd", { "aria-hidden": "true" }, "/")), selector),
     states ? h("div", { class: "field" }, h("label", { htmlFor: "state" }, "State"), state) : null,

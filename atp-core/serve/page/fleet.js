@@ -8,6 +8,7 @@ import { moveAmong } from "./keys.js";
 import { say } from "./live.js";
 import { change, link } from "./route.js";
 import { follow, sleep } from "./stream.js";
+import { refusals } from "./verbs.js";
 
 /** The states of health from bad to good: tone, shape, word, and what it means. */
 export const HEALTH = {
@@ -23,8 +24,8 @@ const healthOf = (host) => (host.health?.state in HEALTH ? host.health.state : "
 /** Where the hosts are read again without an event: what counts over time changes by itself. */
 const AGAIN = 15_000;
 
-export async function show(main, route, { signal }) {
-  return route.path[0] ? showHost(main, route.path[0], { signal }) : showMap(main, route, { signal });
+export async function show(main, route, context) {
+  return route.path[0] ? showHost(main, route.path[0], context) : showMap(main, route, context);
 }
 
 /** The address of the map as it was last filtered. */
@@ -170,7 +171,8 @@ function words(value) {
 }
 
 /** One host: what is known of it, and what can be done next. */
-async function showHost(main, id, { signal }) {
+async function showHost(main, id, { signal, session }) {
+  const refused = await refusals(session, signal);
   const place = h("div", {});
   fill(main,
     h("div", { class: "head" }, h("a", { class: "back", href: mapped, "data-back": true }, "← Fleet"), h("h1", {}, name(id))),
@@ -194,7 +196,7 @@ async function showHost(main, id, { signal }) {
         why && healthOf(host) !== "healthy" ? h("p", {}, "Reason: ", why) : null,
         h("p", { class: "actions" },
           h("a", { class: "button primary", href: link("vms", [], { selector: `${id}/` }) }, "Show its VMs"),
-          h("a", { class: "button", href: link("run", [], { verb: "host-check", selector: id }) }, "Check this host"),
+          refused("host-check") ? null : h("a", { class: "button", href: link("run", [], { verb: "host-check", selector: `${id}/` }) }, "Check this host"),
           h("a", { class: "button", href: link("events", [], { selector: `${id}/` }) }, "Its events"),
           h("a", { class: "button", href: link("screens", [], { selector: `${id}/` }) }, "Its screens"))),
       h("div", { class: "cards" },

@@ -77,5 +77,8 @@ export function target(host, vm) {
   return host ? `${name(host)}/${name(vm)}` : name(vm);
 }
 
-/** The selector of one VM: characters with a meaning in selectors are literal. */
-export const selectorOf = (host, vm) => `${host}/${String(vm ?? "").replace(/[\\*?[\]{}!,]/g, "\\$&")}`;
+/** The selector of VMs of this name: characters with a meaning in selectors are literal, and so is white space, which ends a selector. */
+export const nameSelector = (vm) => String(vm ?? "").replace(/[\\*?[\]{}!,\s]/g, "\\$&");
+
+/** The selector of one VM, or of a host. */
+export const selectorOf = (host, vm) => `${host}/${nameSelector(vm)}`;

@@ -16,8 +16,8 @@ const DRY_RUN = {
 
 const dryRun = (word) => DRY_RUN[word] ?? DRY_RUN.unknown;
 
-/** A plan as an element. `start` begins the run; without it the plan is only shown. */
-export function planElement(report, { start, verb }) {
+/** A plan as an element. `start` begins the run; without it the plan is only shown. `resumed` is the run of which what is left is done. */
+export function planElement(report, { start, verb, resumed = null }) {
   const counts = new Map();
   for (const one of report.targets) counts.set(one.dry_run, (counts.get(one.dry_run) ?? 0) + 1);
   const hosts = new Set(report.targets.map((one) => one.host)).size;
@@ -50,13 +50,14 @@ export function planElement(report, { start, verb }) {
       button.disabled = false;
     }
   }
-  const button = h("button", { type: "button", class: `button ${report.disruptive ? "danger" : "primary"}`, onclick: begin, disabled: report.targets.length + report.settled.length === 0 }, `Start ${report.op} on ${total}`);
+  const button = h("button", { type: "button", class: `button ${report.disruptive ? "danger" : "primary"}`, onclick: begin, disabled: report.targets.length + report.settled.length === 0 }, resumed ? `Resume run ${name(resumed)}` : `Start ${report.op} on ${total}`);
 
   return h("section", { class: "plan card", "aria-labelledby": "plan-title" },
     h("h2", { id: "plan-title", tabindex: -1 }, `Plan: ${report.op} on ${total}`, verb.for_hosts || !report.targets.length ? null : h("span", { class: "quiet" }, ` on ${count(hosts, "host")}`)),
     report.targets.length
       ? h("ul", { class: "tally" }, [...counts].map(([word, number]) => h("li", {}, mark(...dryRun(word)), h("b", {}, ` ${count(number, unit)}`))))
       : h("p", {}, "Nothing is selected. Check the selectors: globs that match nothing are no error, and the state or label may exclude all."),
+    resumed ? h("p", {}, `Of these, what is left of run ${name(resumed)} is done.`) : null,
     report.notices.map((notice) => h("p", { class: "notice-box" }, text(notice))),
     errors("away", mark("bad", "✕", `Known already: ${count(report.settled.length, "failure")}`),
       report.settled.map((outcome) => ({ ...outcome, error: outcome.error ?? { message: outcome.status } }))),

@@ -3,13 +3,15 @@
 import { json } from "./api.js";
 import { fill, h, mark, perFrame } from "./dom.js";
 import { emptyBox, failureBox, streamWords } from "./failure.js";
-import { clock, count, duration, name, number, target, time } from "./format.js";
+import { selectorsQuery } from "./filter.js";
+import { clock, count, duration, name, number, selectorOf, target, time } from "./format.js";
 import { Groups, groupElement, statusMark, STATUSES } from "./groups.js";
 import { moveAmong } from "./keys.js";
 import { say } from "./live.js";
-import { change, link, read } from "./route.js";
+import { change, go, link, read } from "./route.js";
 import { follow, sleep } from "./stream.js";
 import { table } from "./table.js";
+import { readVerbs } from "./verbs.js";
 
 const REASONS = {
   requested: "It was stopped: targets under way ended normally, and no more were started.",
@@ -90,6 +92,8 @@ export async function showRun(main, id, { signal, session }) {
     const may = session.role === "admin" || summary.by === session.name;
     const took = ended?.duration_ms ?? (summary.ended ? time(summary.ended) - time(summary.created) : Date.now() - time(summary.created));
     const reason = stopping?.reason ?? summary.stop_reason?.reason ?? summary.stop_reason;
+    // Something can be left of it.
+    const isEarly = !running && (Boolean(reason) || (summary.state === "interrupted" && !ended));
     const shown = ended ? { ...summary, state: "ended", statistics: ended, stop_reason: reason } : summary;
     fill(head,
       h("div", { class: "head" }, h("a", { class: "back", href: link("runs"), "data-back": true }, "← Runs"), h("h1", {}, name(summary.op)), runMark(shown), live, h("div", { class: "grow" }),
@@ -97,7 +101,7 @@ export async function showRun(main, id, { signal, session }) {
           h("button", { type: "button", class: "button", disabled: Boolean(stopping), title: "Targets under way end normally, and no more are started.", onclick: () => act("stop") }, "Stop"),
           h("button", { type: "button", class: "button danger", title: "Targets under way are ended at once. What was sent may have happened.", onclick: () => act("abort") }, "Abort")) : null,
         !running ? h("div", { class: "actions" },
-          summary.state === "interrupted" && may ? h("button", { type: "button", class: "button primary", title: "Does the targets that were never started or failed without an effect.", onclick: () => act("resume") }, "Resume") : null,
+          isEarly && may && !session.read_only ? h("button", { type: "button", class: "button primary", title: "Does the targets that were never started or failed without an effect.", onclick: () => act("resume") }, "Resume") : null,
           h("a", { class: "button", href: `/api/v1${path}/junit`, download: `atp-run-${id}.xml` }, "JUnit"),
           h("button", { type: "button", class: "button", onclick: report }, "Report (JSON)")) : null),
       h("p", { class: "quiet" }, `By ${name(summary.by)}, started ${clock(summary.created)}, ${running ? "for" : "took"} ${duration(took)}`, begun ? `, on ${count(begun.hosts, "host")}` : "", "."),
@@ -195,7 +199,7 @@ export async function showRun(main, id, { signal, session }) {
         ended = null;
         stopping = null;
         underWay.clear();
-        summary = { ...summary, state: "running" };
+        summary = { ...summary, state: "running", ended: null, stop_reason: null };
         break;
       case "started":
         underWay.set(JSON.stringify([data.host, data.vm]), [data.host, data.vm]);
@@ -228,10 +232,33 @@ export async function showRun(main, id, { signal, session }) {
     try {
       await json(`${path}/${word}`, { method: "POST", signal });
       say(word === "stop" ? "The run is asked to stop" : word === "abort" ? "The run is asked to end at once" : "The run goes on");
-      if (word === "resume") await watch();
+      if (word === "resume") {
+        ended = null;
+        tick();
+        await watch();
+      }
     } catch (failure) {
-      if (!signal.aborted) fill(failed, failureBox(failure));
+      if (signal.aborted) return;
+      const isNotKept = word === "resume" && failure.errors?.some((one) => one.field === "body");
+      fill(failed, isNotKept ? notKept() : failureBox(failure));
     }
+  }
+
+  /** What is done where the service did not keep the request, as that may be secret. */
+  function notKept() {
+    return h("div", { class: "failure", role: "alert" },
+      h("p", { class: "failure-what" }, `The service has not kept what ${name(summary.op)} was begun with, as it may be secret.`),
+      h("p", {}, "Give it again here, or use the command that it was begun with on the command line, with ", h("code", {}, `atp --server ${location.origin} --resume ${id}`), "."),
+      h("button", { type: "button", class: "button primary", onclick: () => giveAgain().catch((failure) => signal.aborted || fill(failed, failureBox(failure))) }, "Give it again"));
+  }
+
+  /** Goes to the form of a run, with the verb and the targets of this one. */
+  async function giveAgain() {
+    const [plan, verbs] = await Promise.all([json(`${path}/plan`, { signal }), readVerbs(signal)]);
+    // Copies into guests and out of them have one word.
+    const named = verbs.filter((verb) => verb.word === summary.op);
+    const selectors = plan.targets.map((one) => selectorOf(one.host, one.vm));
+    go("run", [], { resume: id, verb: named.length === 1 ? named[0].name : "", ...selectorsQuery(selectors) });
   }
 
   /** All outcomes as a file that other programs read. */
@@ -264,14 +291,17 @@ export async function showRun(main, id, { signal, session }) {
     }
   }
 
-  draw();
-  watch();
-  (async () => {
+  /** Draws how long it has been under way. */
+  async function tick() {
     while (!signal.aborted && !ended) {
       await sleep(1_000, signal);
       if (!document.hidden && !head.contains(document.activeElement)) draw();
     }
-  })();
+  }
+
+  draw();
+  watch();
+  tick();
   return (next) => {
     filter = next.query.get("status") ?? "";
     draw();

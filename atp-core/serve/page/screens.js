@@ -3,7 +3,7 @@
 import { json, query as queryString, request } from "./api.js";
 import { fill, h } from "./dom.js";
 import { emptyBox, failureBox, hintWords } from "./failure.js";
-import { filterBar, isFiltered, readFilter } from "./filter.js";
+import { asked, filterBar, isFiltered, readFilter } from "./filter.js";
 import { clock, count, name, number, target, text } from "./format.js";
 import { moveAmong } from "./keys.js";
 import { change, link } from "./route.js";
@@ -102,7 +102,7 @@ export async function show(main, route, { signal }) {
     control = new AbortController();
     const mine = control.signal;
     try {
-      const part = (from) => json(`/vms${queryString({ ...filter, state: "running", allow_stale: "true", offset: from, limit: FIRST })}`, { signal: mine });
+      const part = (from) => json(`/vms${queryString({ ...asked(filter), state: "running", allow_stale: "true", offset: from, limit: FIRST })}`, { signal: mine });
       const answer = await part(0);
       fill(status, h("b", {}, count(answer.total, "running VM")), h("span", { class: "quiet" }, " · a screen is asked for again every 3 s while you look at it"));
       fill(wall);

@@ -4,14 +4,15 @@ import { json, query as queryString } from "./api.js";
 import { consoleOf } from "./consoles.js";
 import { fill, h, mark } from "./dom.js";
 import { emptyBox, failureBox, hintText, hintWords, rich } from "./failure.js";
-import { filterBar, isFiltered, readFilter } from "./filter.js";
+import { asked, filterBar, isFiltered, readFilter, selectorsQuery } from "./filter.js";
 import { facts } from "./fleet.js";
-import { ago, bytes, clock, count, duration, name, selectorOf, target } from "./format.js";
+import { ago, bytes, clock, count, duration, name, nameSelector, selectorOf, target } from "./format.js";
 import { say } from "./live.js";
 import { change, go, link } from "./route.js";
 import { screen } from "./screens.js";
 import { table } from "./table.js";
 import { sleep } from "./stream.js";
+import { refusals } from "./verbs.js";
 
 /** The states of VMs: tone and shape. */
 const STATES = {
@@ -34,10 +35,10 @@ export function stateMark(state, reason) {
   return mark(reason === "io-error" ? "bad" : tone, shape, `${state ?? "unknown"}${why}`);
 }
 
-/** Who has reserved a VM, with the end as a title. */
+/** Who has reserved a VM, and until when. */
 function reservedMark(vm) {
   if (!vm.reserved_by) return "";
-  return h("span", { title: `reserved until ${clock(vm.reserved_until_ms)}` }, name(vm.reserved_by), h("span", { class: "quiet" }, ` until ${clock(vm.reserved_until_ms)}`));
+  return h("span", {}, name(vm.reserved_by), h("span", { class: "quiet" }, ` until ${clock(vm.reserved_until_ms)}`));
 }
 
 /** A share of one processor. */
@@ -66,14 +67,14 @@ const MEASURED = 30;
 /** How often what is shown is read again, ms. */
 const AGAIN = 10_000;
 
-/** How many VMs are named one by one in an address. */
-const NAMED = 50;
+/** How many hosts are named in a note. */
+const MOST = 50;
 
 /** How many VMs are read at once. */
 const PART = 200;
 
-export async function show(main, route, { signal }) {
-  return route.path.length >= 2 ? showVm(main, route.path[0], route.path.slice(1).join("/"), { signal }) : showList(main, route, { signal });
+export async function show(main, route, context) {
+  return route.path.length >= 2 ? showVm(main, route.path[0], route.path.slice(1).join("/"), context) : showList(main, route, context);
 }
 
 /** The address of the table as it was last filtered. */
@@ -90,17 +91,20 @@ async function showList(main, route, { signal }) {
   const useOf = (vm, words) => {
     const use = used.get(`${vm.host}/${vm.vm}`);
     if (!use) return "";
-    return use.stale ? h("span", { class: "quiet", title: name(use.stale.error.message) }, "stale") : words(use);
+    return use.stale ? h("span", { class: "quiet" }, "stale") : words(use);
   };
   const { bar, update } = filterBar();
   const status = h("p", { class: "count" }, "Reading the VMs of all hosts…");
   const actions = h("div", { class: "actions" });
   const place = h("div", { class: "fills" });
+  const notes = h("div", { class: "notes" });
+  // The answer that the rows are of.
+  let told = null;
   const list = table({
     label: "VMs",
     key: (vm) => `${vm.host}/${vm.vm}`,
     select: chosen,
-    describe: (vm) => `${target(vm.host, vm.vm)}, ${vm.state}`,
+    describe: (vm) => `${target(vm.host, vm.vm)}, ${vm.state}${vm.reserved_by ? `, reserved by ${name(vm.reserved_by)} until ${clock(vm.reserved_until_ms)}` : ""}`,
     open: (vm) => go("vms", [vm.host, vm.vm]),
     need: (from, to) => readMore(from, to),
     columns: [
@@ -128,44 +132,60 @@ async function showList(main, route, { signal }) {
     if (!chosen.size) {
       go("run", [], filter.selector.length || filter.state || filter.label.length ? { ...filter, selector: filter.selector.length ? filter.selector : "*" } : { selector: "*" });
     } else {
-      const selectors = [...chosen.values()].map((vm) => selectorOf(vm.host, vm.vm));
-      if (selectors.length > NAMED) sessionStorage.setItem("selectors", JSON.stringify(selectors));
-      go("run", [], selectors.length > NAMED ? { kept: selectors.length } : { selector: selectors });
+      go("run", [], selectorsQuery([...chosen.values()].map((vm) => selectorOf(vm.host, vm.vm))));
     }
   }
   list.element.addEventListener("select", drawActions);
 
+  let noted = "";
+  /** What cannot be known now, and why, in words. */
+  function drawNotes() {
+    const unlisted = (told?.settled ?? []).filter((outcome) => outcome.error);
+    const stale = new Map([...used.values()].filter((vm) => vm.stale).map((vm) => [vm.host, vm.stale.error]));
+    // Elements that someone reads, or is about to click on, are not replaced by equal ones.
+    const now = JSON.stringify([unlisted.map(({ host, vm, error }) => [host, vm, error]), told?.stale, [...stale], told?.reservations_unknown]);
+    if (now === noted) return;
+    noted = now;
+    const focused = document.activeElement?.closest?.(".away")?.dataset.kind;
+    const open = new Set([...notes.querySelectorAll("details[open]")].map((one) => one.dataset.kind));
+    const note = (kind, number, title, items) => (number ? h("details", { class: "away", "data-kind": kind, open: open.has(kind) },
+      h("summary", {}, mark("warn", "▲", title)), h("ul", {}, items.slice(0, MOST).map((parts) => h("li", {}, parts))),
+      number > MOST ? h("p", { class: "quiet" }, `and ${count(number - MOST, "more", "more")}`) : null) : null);
+    fill(notes,
+      note("unlisted", unlisted.length, `${count(unlisted.length, "host")} could not be listed`,
+        unlisted.map(({ host, vm, error }) => [h("b", {}, target(host, vm)), ": ", rich(error.message), hintWords(error.hint, "span")])),
+      note("old", told?.stale?.length, `${count(told?.stale?.length ?? 0, "host")} away: old rows`,
+        (told?.stale ?? []).map(({ host, reason, since }) => [h("b", {}, name(host)), `: ${reason ? `${name(reason)}, ` : ""}since ${clock(since)}`])),
+      note("use", stale.size, `CPU and memory are old: ${count(stale.size, "host")}`,
+        [...stale].map(([host, error]) => [h("b", {}, name(host)), ": ", rich(error.message), hintWords(error.hint, "span")])),
+      told?.reservations_unknown ? h("p", { class: "notice-box" }, "It is not known who has reserved which VM: ", rich(told.reservations_unknown)) : null);
+    notes.hidden = !notes.firstChild;
+    if (focused) notes.querySelector(`[data-kind=${focused}] summary`)?.focus({ preventScroll: true });
+  }
+
   function draw(answer, from) {
     if (answer.total !== found.length || from === 0) found = new Array(answer.total);
     answer.vms.forEach((vm, index) => (found[from + index] = vm));
-    const away = (answer.settled ?? []).filter((outcome) => outcome.error);
     const words = `${count(found.length, "VM")}${isFiltered(filter) ? " match" : ""}`;
     fill(status, h("b", {}, words),
-      answer.as_of ? h("span", { class: "quiet" }, ` · as of ${ago(answer.as_of)}`) : null,
-      answer.reservations_unknown ? h("span", { class: "badge warn", title: name(answer.reservations_unknown) }, "reservations unknown") : null,
-      answer.stale?.length ? h("span", { class: "badge warn", title: answer.stale.map((one) => `${one.host}: ${one.reason ?? ""} since ${ago(one.since)}`).join("\n") }, `${count(answer.stale.length, "host")} away: old rows`) : null);
-    const notices = away.length ? h("details", { class: "away" },
-      h("summary", {}, mark("warn", "▲", `${count(away.length, "host")} could not be listed`)),
-      h("ul", {}, away.slice(0, 50).map((outcome) => h("li", {}, h("b", {}, target(outcome.host, outcome.vm)), ": ", rich(outcome.error.message),
-        hintWords(outcome.error.hint, "span"))))) : null;
+      answer.as_of ? h("span", { class: "quiet" }, ` · as of ${ago(answer.as_of)}`) : null);
+    told = answer;
+    drawNotes();
     if (!found.length) {
-      fill(place, notices, isFiltered(filter)
-        ? emptyBox("No VM matches", "The filter leaves nothing. Check the selector: a name alone has to be whole, a part of it needs a glob such as *web*.",
+      fill(place, notes, isFiltered(filter)
+        ? emptyBox("No VM matches", "The filter leaves nothing. Check the selector: a name alone has to be whole, a part of it needs a glob such as *web*, and a space in it a \\ before it.",
           h("button", { type: "button", class: "button", onclick: () => change({ selector: "", state: "", label: "" }) }, "Clear the filter"))
         : emptyBox("There are no VMs", "The hosts that could be listed have none. Look at the fleet for hosts that cannot be reached.",
           h("a", { class: "button", href: link("fleet") }, "Go to the fleet")));
     } else if (!place.contains(list.element)) {
-      fill(place, notices, list.element);
-    } else if (notices || place.querySelector(".away")) {
-      place.querySelector(".away")?.remove();
-      if (notices) place.prepend(notices);
+      fill(place, notes, list.element);
     }
     list.setRows(found);
     drawActions();
     return words;
   }
 
-  const part = (from, signal) => json(`/vms${queryString({ ...filter, allow_stale: "true", offset: from, limit: PART })}`, { signal });
+  const part = (from, signal) => json(`/vms${queryString({ ...asked(filter), allow_stale: "true", offset: from, limit: PART })}`, { signal });
 
   /** Reads the rows that have come into sight. */
   let reading = false;
@@ -233,6 +253,7 @@ async function showList(main, route, { signal }) {
       used.clear();
       for (const vm of round.vms) used.set(`${vm.host}/${vm.vm}`, vm);
       list.refresh();
+      drawNotes();
     } catch (failure) {
       if (failure.status === 403) mayMeasure = false;
     }
@@ -261,7 +282,7 @@ async function showList(main, route, { signal }) {
 }
 
 /** One VM: its state, its screen, and what can be done next. */
-async function showVm(main, host, vm, { signal }) {
+async function showVm(main, host, vm, { signal, session }) {
   const selector = selectorOf(host, vm);
   const place = h("div", {});
   fill(main, h("div", { class: "head" }, h("a", { class: "back", href: listed, "data-back": true }, "← VMs"), h("h1", {}, name(vm)), h("span", { class: "quiet" }, `on ${name(host)}`)), place);
@@ -270,13 +291,14 @@ async function showVm(main, host, vm, { signal }) {
   if (!row) {
     const error = (answer.settled ?? []).find((one) => one.error)?.error;
     fill(place, emptyBox(error ? name(error.message) : "This VM was not found", hintText(error?.hint) || "It may have been removed or moved. Look for it on all hosts.",
-      h("a", { class: "button", href: link("vms", [], { selector: vm }) }, "Look on all hosts")));
+      h("a", { class: "button", href: link("vms", [], { selector: nameSelector(vm) }) }, "Look on all hosts")));
     return;
   }
   const { host: _host, vm: _vm, state, reason, labels, reserved_by: by, reserved_until_ms: until, ...more } = row;
   const use = h("section", { class: "card facts" }, h("h2", {}, "Use"), h("p", { class: "quiet" }, state === "shut off" ? "It is shut off: it uses nothing." : "Measuring…"));
   if (state !== "shut off") showUse(use, host, vm, { signal });
-  const act = (verb, words, kind = "") => h("a", { class: `button ${kind}`, href: link("run", [], { verb, selector }) }, words);
+  const refused = await refusals(session, signal);
+  const act = (verb, words, kind = "") => refused(verb) ? null : h("a", { class: `button ${kind}`, href: link("run", [], { verb, selector }) }, words);
   fill(place,
     h("div", { class: "card" }, h("p", { class: "state" }, stateMark(state, reason),
       by ? h("span", {}, " · reserved by ", h("b", {}, name(by)), ` until ${clock(until)}`) : null),
@@ -285,7 +307,7 @@ async function showVm(main, host, vm, { signal }) {
     h("div", { class: "cards" }, facts("Identity", { host, ...more, ...Object.fromEntries(Object.entries(labels ?? {}).map(([key, value]) => [`label ${key}`, value])) }),
       use,
       h("section", { class: "card" }, h("h2", {}, "Screen"), state === "shut off" ? h("p", { class: "quiet" }, "It is shut off: there is no screen.") : screen(host, vm, { signal }))),
-    h("div", { class: "cards" }, h("section", { class: "card" }, h("h2", {}, "Console"), consoleOf(host, vm, { state, signal }))));
+    h("div", { class: "cards" }, h("section", { class: "card" }, h("h2", {}, "Console"), consoleOf(host, vm, { state, signal, refused: session.read_only ? "The service is read only: no console can be watched." : refused("console") }))));
 }
 
 /** What a VM uses, measured again while it is looked at. */

@@ -26,7 +26,7 @@ const FILES: &[(&str, &str, &[u8])] = files! {
     "image/svg+xml": "icon.svg";
     "text/javascript; charset=utf-8": "api.js" "compose.js" "consoles.js" "diff.js" "dom.js" "events.js" "failure.js" "filter.js" "fleet.js"
         "form.js" "format.js" "groups.js" "keys.js" "live.js" "main.js" "plan.js" "route.js" "run.js" "runs.js" "screens.js"
-        "session.js" "stream.js" "table.js" "vms.js";
+        "session.js" "stream.js" "table.js" "verbs.js" "vms.js";
 };
 
 /// What a browser compares its copies with, in the order of the files: the files of another version would not fit together.

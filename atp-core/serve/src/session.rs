@@ -46,11 +46,9 @@ async fn begin(
     let begun = service.sessions().begin(token.hash(), config.session_ttl);
     let begun = begun.map_err(|error| Refusal::new(ErrorKind::Unknown, error.to_string()))?;
     let secure = if config.tls_cert.is_empty() { "" } else { "; Secure" };
-    let cookie = format!(
-        "{COOKIE}={}; Path=/; HttpOnly; SameSite=Strict; Max-Age={}{secure}",
-        begun.cookie.reveal(),
-        config.session_ttl.as_secs(),
-    );
+    // Without an age: the browser has it until it is closed, and the service ends a session that is not used. An age would end
+    // one that is.
+    let cookie = format!("{COOKIE}={}; Path=/; HttpOnly; SameSite=Strict{secure}", begun.cookie.reveal());
     let mut response = answer(&view(&service, &token, Some(&begun.csrf)));
     set_cookie(&mut response, &cookie)?;
     Ok(response)

@@ -2,6 +2,7 @@
 
 use atp_api::OperationSpec;
 use atp_api::serve::{Role, VerbName, VerbView};
+use axum::extract::State;
 use axum::response::Response;
 use schemars::generate::SchemaSettings;
 use serde_json::{Value, json};
@@ -10,6 +11,7 @@ use crate::auth::{Caller, has_verb};
 use crate::body::{Query, answer};
 use crate::problem::Refusal;
 use crate::route::Route;
+use crate::state::Service;
 
 /// A name that outcomes may have, and permissions are given by.
 struct Name {
@@ -72,6 +74,11 @@ const NAMES: &[Name] = &[
 /// Names that permissions are given by, of what is no operation: reserving and releasing VMs, measuring them, and talking with them.
 const OTHERS: [&str; 4] = ["attach", "channel", "reserve", "stats"];
 
+/// Whether the service carries out operations of this name. Services of a cluster do not share files.
+fn is_offered(op: &str, is_shared: bool) -> bool {
+    !(is_shared && matches!(op, "push" | "pull" | "screenshot" | "console"))
+}
+
 pub(crate) fn routes() -> Vec<Route> {
     vec![
         Route::get("/api/v1/verbs", list)
@@ -88,8 +95,9 @@ pub fn verb_names() -> Vec<&'static str> {
     names
 }
 
-async fn list(caller: Caller, query: Query) -> Result<Response, Refusal> {
+async fn list(State(service): State<Service>, caller: Caller, query: Query) -> Result<Response, Refusal> {
     query.end()?;
+    let is_shared = service.cluster().is_some();
     let token = &caller.token;
     let is_allowed =
         |name: &Name| (name.read_only || token.role >= Role::Operator) && has_verb(token, name.name);
@@ -118,7 +126,8 @@ async fn list(caller: Caller, query: Query) -> Result<Response, Refusal> {
             schema,
         })
     };
-    let views: Vec<VerbView> = variants.into_iter().filter_map(view).collect();
+    let views = variants.into_iter().filter_map(view).filter(|view| is_offered(&view.op, is_shared));
+    let views: Vec<VerbView> = views.collect();
     Ok(answer(&views))
 }
 
@@ -134,6 +143,16 @@ mod tests {
         for verb in ["attach", "channel", "cp", "reserve", "stats"] {
             assert!(verb_names().contains(&verb), "{verb}");
         }
+    }
+
+    #[test]
+    fn a_cluster_offers_no_verb_with_files() {
+        let left_out = |is_shared| {
+            let ops = NAMES.iter().map(|name| name.op).filter(|op| !is_offered(op, is_shared));
+            ops.collect::<Vec<_>>()
+        };
+        assert!(left_out(false).is_empty());
+        assert_eq!(left_out(true), ["pull", "screenshot", "console", "push"]);
     }
 
     #[tokio::test]

@@ -141,8 +141,8 @@ pub(super) fn not_stopping(service: &Service) -> Result<(), Refusal> {
     }
 }
 
-/// The request as it is kept for a resume, if its operation has no part that may be secret: no command lines, texts, data or
-/// variables of the client.
+/// The request as it is kept for a resume, if its operation has no part that may be secret: no command lines, texts, keys, data or
+/// variables of the client, and no files of its.
 fn kept(request: &RunRequest) -> Option<String> {
     let is_plain = match &request.operation {
         OperationSpec::HostCheck
@@ -150,10 +150,26 @@ fn kept(request: &RunRequest) -> Option<String> {
         | OperationSpec::DiagnoseAgent
         | OperationSpec::VmList
         | OperationSpec::VmInfo
+        | OperationSpec::VmXml(_)
+        | OperationSpec::VmAutostart(_)
+        | OperationSpec::VmNmi
+        | OperationSpec::SnapshotList
+        | OperationSpec::SnapshotCreate(_)
+        | OperationSpec::SnapshotRevert(_)
+        | OperationSpec::SnapshotDelete(_)
         | OperationSpec::Lifecycle(_)
+        | OperationSpec::Screenshot(_)
+        | OperationSpec::Console(_)
         | OperationSpec::Mouse(_) => true,
         OperationSpec::Wait(condition) => !matches!(condition, Condition::Exec(_)),
-        _ => false,
+        OperationSpec::Exec(_)
+        | OperationSpec::Pull(_)
+        | OperationSpec::Push(_)
+        | OperationSpec::Qmp(_)
+        | OperationSpec::Qga(_)
+        | OperationSpec::Key(_)
+        | OperationSpec::Type(_)
+        | OperationSpec::Scenario(_) => false,
     };
     if is_plain { serde_json::to_string(request).ok() } else { None }
 }

@@ -161,6 +161,58 @@ async fn a_run_that_was_stopped_is_resumed_and_repeats_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn requests_without_secrets_are_kept_for_a_resume() {
+    let bed = Bed::start(1, 1).await;
+    let token = bed.admin();
+    let operations = [
+        (json!({"op": "host-check"}), true),
+        (json!({"op": "diagnose-host"}), true),
+        (json!({"op": "diagnose-agent"}), true),
+        (json!({"op": "vm-list"}), true),
+        (json!({"op": "vm-info"}), true),
+        (json!({"op": "vm-xml"}), true),
+        (json!({"op": "vm-autostart", "on": true}), true),
+        (json!({"op": "vm-nmi"}), true),
+        (json!({"op": "lifecycle", "action": "suspend"}), true),
+        (json!({"op": "lifecycle", "action": "resume"}), true),
+        (json!({"op": "wait", "until": "agent"}), true),
+        (json!({"op": "snapshot-list"}), true),
+        (json!({"op": "snapshot-create", "name": "a"}), true),
+        (json!({"op": "snapshot-revert", "name": "a"}), true),
+        (json!({"op": "snapshot-delete", "name": "a"}), true),
+        (json!({"op": "mouse", "action": "click left"}), true),
+        (json!({"op": "screenshot", "folder": "any"}), true),
+        (json!({"op": "console", "folder": "any"}), true),
+        (json!({"op": "exec", "program": "true"}), false),
+        (json!({"op": "pull", "path": "/a", "destination": "."}), false),
+        (json!({"op": "qmp", "command": "query-status"}), false),
+        (json!({"op": "qga", "command": "guest-ping"}), false),
+        (json!({"op": "key", "chords": ["a"]}), false),
+        (json!({"op": "type", "text": "a"}), false),
+        (json!({"op": "scenario", "text": "name: a\ntargets: '*'\nsteps:\n  - exec: true"}), false),
+    ];
+    for (operation, is_kept) in operations {
+        // What becomes of it on a simulated VM is of no importance.
+        let request = json!({
+            "targets": {"selectors": ["*/"]}, "operation": operation, "policy": {"timeout_ms": 2000},
+        });
+        let began = bed.post("/api/v1/runs", &token, &request).await;
+        assert_eq!(began.status, 201, "{operation}: {}", began.text());
+        let run = began.json()["id"].clone();
+        events(&bed, &token, &run, 0).await;
+        let bare = Request::post(format!("/api/v1/runs/{run}/resume"))
+            .header("authorization", format!("Bearer {token}"));
+        let resumed = bed.send(bare.body(Full::default()).unwrap()).await;
+        match is_kept {
+            true => assert_eq!(resumed.status, 200, "{operation}: {}", resumed.text()),
+            false => {
+                assert_eq!(resumed.json()["errors"][0]["field"], "body", "{operation}: {}", resumed.text())
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn runs_are_seen_and_ended_by_those_who_may() {
     let bed = Bed::start(1, 2).await;
     let admin = bed.admin();
