@@ -25,9 +25,10 @@ use crate::driver::Driver;
 use crate::error::{self, Failure};
 use crate::feed::{self, Feed};
 use crate::forked::Forked;
-use crate::outcomes::Outcomes;
+use crate::json;
+use crate::outcomes::{Found, Outcomes};
 use crate::reservations::{self, Claim, Granted};
-use crate::run::{Asked, Backend, Found, Run, Sink, control, drive, run_on_hosts};
+use crate::run::{Asked, Backend, Run, Sink, control, drive, run_on_hosts};
 use crate::settings::{self, Settings};
 use crate::wait::wait;
 
@@ -300,7 +301,7 @@ fn read_targets(py: Python<'_>, targets: &str) -> PyResult<Targets> {
 /// A line of a console, or the outcome of a capture, as JSON.
 fn line(event: RunEvent) -> Result<Option<String>, OutcomeError> {
     match event {
-        RunEvent::Console { .. } | RunEvent::Finished(_) => feed::text(&event).map(Some),
+        RunEvent::Console { .. } | RunEvent::Finished(_) => json::text(&event).map(Some),
         _ => Ok(None),
     }
 }

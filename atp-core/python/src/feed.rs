@@ -9,7 +9,6 @@ use atp_executor::{SampleOptions, Sampler, Selection, Watch, WatchedVms};
 use atp_transport::{WatchItem, WatchOptions};
 use parking_lot::Mutex;
 use pyo3::prelude::*;
-use serde::Serialize;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio_util::sync::CancellationToken;
 
@@ -17,6 +16,7 @@ use crate::bridge::{Answer, Bridge};
 use crate::driver::Spawner;
 use crate::error::{self, Failure};
 use crate::forked::Forked;
+use crate::json::text;
 use crate::run::Backend;
 use crate::wait::wait;
 
@@ -239,9 +239,4 @@ pub(crate) async fn sample(
             return Ok(());
         }
     }
-}
-
-/// An item as JSON.
-pub(crate) fn text(item: &impl Serialize) -> Result<String, OutcomeError> {
-    serde_json::to_string(item).map_err(|error| error::invalid(error.to_string()))
 }

@@ -44,6 +44,7 @@ mod error;
 mod feed;
 mod forked;
 mod frame;
+mod json;
 mod outcomes;
 mod reservations;
 mod run;
@@ -63,11 +64,11 @@ mod _native {
     #[pymodule_export]
     use crate::feed::Feed;
     #[pymodule_export]
-    use crate::outcomes::{Outcome, Outcomes};
+    use crate::outcomes::{Found, Outcome, Outcomes};
     #[pymodule_export]
     use crate::reservations::{Claim, release, reserve};
     #[pymodule_export]
-    use crate::run::{Found, Run};
+    use crate::run::Run;
     #[pymodule_export]
     use crate::statistics::Statistics;
 }

@@ -11,7 +11,10 @@ use pyo3::prelude::*;
 use pyo3::types::PyCapsule;
 
 use crate::frame;
-use crate::run::Found;
+
+/// A VM that was found, as it was when it was looked at last: work on it alone need not look for it.
+#[pyclass(frozen)]
+pub(crate) struct Found(pub(crate) Arc<Mutex<Target>>);
 
 /// Outcomes that were taken from a run.
 #[derive(Default)]

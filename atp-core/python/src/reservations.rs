@@ -15,8 +15,8 @@ use uuid::Uuid;
 
 use crate::driver::Spawner;
 use crate::error::{self, Failure};
-use crate::feed::text;
 use crate::forked::Forked;
+use crate::json::text;
 
 /// How long another process may have the lock.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(30);

@@ -31,10 +31,6 @@ pub(crate) enum Backend {
     Service(Box<Client>),
 }
 
-/// A VM that was found, as it was when it was looked at last: work on it alone need not look for it.
-#[pyclass(frozen)]
-pub(crate) struct Found(pub(crate) Arc<Mutex<Target>>);
-
 /// What is to be run.
 pub(crate) struct Asked {
     pub(crate) request: RunRequest,
