@@ -39,6 +39,7 @@ impl Bed {
         let settings = home.write("fleet.toml", &settings).display().to_string();
         let token = ["--config", &settings, "serve", "token", "add", "test", "--role", "operator"];
         home.write("token", &home.run(token).exits(0).stdout);
+        fs::set_permissions(home.path("token"), Permissions::from_mode(0o600)).unwrap();
         let mut command = home.atp(["--config", &settings, "serve", "--listen", "127.0.0.1:0"]);
         let mut service = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(service.stderr.take().unwrap()).lines().map_while(Result::ok);
@@ -84,6 +85,8 @@ fn without_times(findings: &mut Value) {
 /// The exit code and the outcomes of a run, without the times that they took.
 fn told(run: &Run) -> (Option<i32>, Vec<Value>) {
     let mut outcomes: Vec<Value> = serde_json::from_str(&run.stdout).unwrap_or_default();
+    // The file of the token is looked at only where a service is used.
+    outcomes.retain(|outcome| !outcome.to_string().contains("/token is valid"));
     for outcome in &mut outcomes {
         let fields = outcome.as_object_mut().unwrap();
         fields.remove("duration_ms");

@@ -9,6 +9,7 @@ use atp_executor::{SampleOptions, Sampler, Selection, Watch, WatchedVms};
 use atp_transport::{WatchItem, WatchOptions};
 use parking_lot::Mutex;
 use pyo3::prelude::*;
+use serde::Serialize;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio_util::sync::CancellationToken;
 
