@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use atp_executor::Finding;
 use atp_transport::{HostInfo, PasswordSource};
@@ -37,28 +37,25 @@ pub(crate) fn secret_files(settings: &Settings) -> impl Iterator<Item = Finding>
     files.extend(token.map(|file| {
         (file, "correct server_token_file, or create that file, with the token as its first line")
     }));
-    #[cfg(feature = "serve")]
-    files.extend(of_service(&settings.serve));
-    files.into_iter().map(|(file, hint)| match fs::metadata(&file) {
+    let named = files.into_iter().map(|(file, hint)| match fs::metadata(&file) {
         Ok(metadata) => permissions(&file, metadata.permissions().mode(), true),
         Err(error) => Finding::problem("settings", format!("{}: {error}", file.display()), hint),
-    })
+    });
+    #[cfg(feature = "serve")]
+    let named = named.chain(of_service(&settings.serve));
+    named
 }
 
-/// Those of a service, each with what to do if it is not there.
+/// Checks those of a service. It may be another user's, who alone can look at them.
 #[cfg(feature = "serve")]
-fn of_service(serve: &atp_serve::ServeConfig) -> impl Iterator<Item = (PathBuf, &'static str)> {
-    [
-        (&serve.tls_key, "correct serve.tls_key, or create that file, with the key of the certificate"),
-        (
-            &serve.database_password_file,
-            "correct serve.database_password_file, or create that file, with the password as its first line",
-        ),
-        (&serve.tokens, "correct serve.tokens, or make a token: atp serve token add NAME --role ROLE"),
-    ]
-    .into_iter()
-    .filter(|(file, _)| !file.is_empty())
-    .map(|(file, hint)| (PathBuf::from(file), hint))
+fn of_service(serve: &atp_serve::ServeConfig) -> impl Iterator<Item = Finding> {
+    // A key may be that of a group of services.
+    const GROUP_READ: u32 = 0o040;
+    let files = [(&serve.tls_key, GROUP_READ), (&serve.database_password_file, 0), (&serve.tokens, 0)];
+    files.into_iter().filter(|(file, _)| !file.is_empty()).map(|(file, allowed)| match fs::metadata(file) {
+        Ok(metadata) => permissions(Path::new(file), metadata.permissions().mode() & !allowed, true),
+        Err(error) => Finding::note("settings", format!("{file}: {error}")),
+    })
 }
 
 fn permissions(file: &Path, mode: u32, has_secrets: bool) -> Finding {

@@ -228,7 +228,7 @@ impl Executor {
                 Ok(looked) => looked.map_err(|error| OutcomeError::from(&error)),
                 Err(_) => Err(given_up(host, budget + policy.grace)),
             },
-            () = control.stop.cancelled() => Err(not_listed(host)),
+            () = control.asked() => Err(not_listed(host)),
         }
     }
 

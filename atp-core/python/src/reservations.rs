@@ -46,18 +46,19 @@ pub(crate) fn reserve(
     }
 }
 
-/// Ends reservations of an owner: those of these UUIDs, or all. Returns them as JSON.
+/// Ends reservations of an owner: those of these VMs, each given as host and UUID, or all. Returns them as JSON.
 #[pyfunction]
 pub(crate) fn release(
     py: Python<'_>,
     file: PathBuf,
     owner: &str,
-    uuids: Option<Vec<String>>,
+    vms: Option<Vec<(String, String)>>,
 ) -> PyResult<String> {
     let file = Reservations::at(file);
     let released = under_lock(py, |until| {
         let chooses = |one: &atp_executor::Reservation| {
-            uuids.as_ref().is_none_or(|uuids| uuids.contains(&one.uuid.to_string()))
+            let is_one = |(host, uuid): &(String, String)| one.host == *host && one.uuid.to_string() == *uuid;
+            vms.as_ref().is_none_or(|vms| vms.iter().any(is_one))
         };
         file.release(owner, chooses, until)
     })?;
@@ -150,11 +151,15 @@ pub(crate) async fn release_in_service(
     Ok(text(&released.map_err(|error| of_service(&error))?)?)
 }
 
-/// A service that did not answer may have done it.
+/// A service that did not answer, or whose answer cannot be read, may have done it; so may one that failed itself.
 fn of_service(error: &ClientError) -> Failure {
     let effect = match error {
-        ClientError::TooSlow { .. } | ClientError::Unreachable { .. } => Effect::Unknown,
-        _ => Effect::None,
+        ClientError::Refused(problem) if problem.status < 500 => Effect::None,
+        ClientError::Address { .. }
+        | ClientError::Certificates { .. }
+        | ClientError::File { .. }
+        | ClientError::Token => Effect::None,
+        _ => Effect::Unknown,
     };
     Failure { error: error::of_client(error), effect }
 }

@@ -73,19 +73,37 @@ fn settings() -> Result<String, ConnectFailure> {
     }
 }
 
-/// How much of that is under way at once, for all hosts. A file system, or a server, that does not answer keeps a thread of the
+/// How much of a kind is under way at once, for all hosts. A file system, or a server, that does not answer keeps a thread of the
 /// runtime's, which has 512 by default, for longer than its connect waits: the rest is left for others.
-static UNDER_WAY: Semaphore = Semaphore::const_new(128);
+const MOST: usize = 64;
+static READING: Semaphore = Semaphore::const_new(MOST);
+#[cfg(feature = "gssapi")]
+static ASKING: Semaphore = Semaphore::const_new(MOST);
 
-/// Does what reads files, or asks other servers, on a thread for blocking work: one that hangs must not hold up the tasks of a
-/// runtime. It counts among those under way until it ends, also if this future is dropped before.
+/// Does what reads files on a thread for blocking work: one that hangs must not hold up the tasks of a runtime. It counts among those
+/// under way until it ends, also if this future is dropped before.
 pub(crate) async fn reading<T: Send + 'static>(
     read: impl FnOnce() -> Result<T, ConnectFailure> + Send + 'static,
 ) -> Result<T, ConnectFailure> {
-    let permit = UNDER_WAY.acquire().await;
+    apart(&READING, read).await
+}
+
+/// The same for what asks other servers, so that they do not hold up what reads files.
+#[cfg(feature = "gssapi")]
+pub(crate) async fn asking<T: Send + 'static>(
+    ask: impl FnOnce() -> Result<T, ConnectFailure> + Send + 'static,
+) -> Result<T, ConnectFailure> {
+    apart(&ASKING, ask).await
+}
+
+async fn apart<T: Send + 'static>(
+    under_way: &'static Semaphore,
+    work: impl FnOnce() -> Result<T, ConnectFailure> + Send + 'static,
+) -> Result<T, ConnectFailure> {
+    let permit = under_way.acquire().await;
     let work = move || {
         let _until_it_ends = permit;
-        read()
+        work()
     };
     match spawn_blocking(work).await {
         Ok(result) => result,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{env, io};
 
-use atp_settings::{Kind, Schema};
+use atp_settings::{Kind, Schema, mask_uri};
 use config::{ConfigError, Map, Value};
 use serde::{Deserialize, Serialize};
 
@@ -205,16 +205,15 @@ impl ServeConfig {
                 format!("is {:?}; it must be an address and port, such as \"127.0.0.1:9440\"", self.listen),
             ),
             (
-                "cluster",
-                !self.cluster || !self.database.is_empty(),
-                "needs a database that services share: set serve.database".to_owned(),
-            ),
-            (
                 "lease",
-                self.lease >= SHORTEST_LEASE,
+                !self.cluster || self.lease >= SHORTEST_LEASE,
                 format!("is shorter than {}", humantime::format_duration(SHORTEST_LEASE)),
             ),
-            ("traces", self.traces.is_empty() || is_url(&self.traces), "is no http or https URL".to_owned()),
+            (
+                "traces",
+                self.traces.is_empty() || is_url(&self.traces),
+                format!("is {:?}; it must be an http or https URL", mask_uri(&self.traces)),
+            ),
             (
                 "traces_share",
                 (0.0..=1.0).contains(&self.traces_share),
@@ -366,7 +365,7 @@ mod tests {
             ..ServeConfig::default()
         };
         let keys: Vec<_> = wrong.problems().into_iter().map(|(key, _)| key).collect();
-        assert_eq!(keys, ["listen", "cluster", "lease", "traces", "traces_share"]);
+        assert_eq!(keys, ["listen", "lease", "traces", "traces_share"]);
         for listen in ["127.0.0.1:0", "[::1]:9440", "localhost:9440"] {
             assert!(
                 ServeConfig { listen: listen.to_owned(), ..ServeConfig::default() }.problems().is_empty()

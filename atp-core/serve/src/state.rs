@@ -88,6 +88,11 @@ async fn open_store(config: &ServeConfig, clock: &Clock) -> Result<(Store, Optio
         return Err(unusable(format!("serve.{key} {problem}")));
     }
     if config.database.is_empty() {
+        // The database may be named by a variable that only the service has: other commands do not look at this.
+        if config.cluster {
+            let problem = "serve.cluster needs a database that services share: set serve.database";
+            return Err(unusable(problem.to_owned()));
+        }
         return Ok((Store::open(&config.store()?, clock.clone()).await?, None));
     }
     let database = Database::read(&config.database, &config.database_password_file)?;

@@ -208,7 +208,8 @@ async fn follow(operation: &Operation, job: &Job) -> Completion {
         match next {
             Some(Next::There(moved)) => (job, is_repeated) = (*moved, false),
             Some(Next::Again)
-                if !is_repeated && Instant::now() + job.policy.poll_initial < job.deadline() =>
+                if !is_repeated
+                    && job.policy.poll_initial < job.deadline().saturating_duration_since(Instant::now()) =>
             {
                 sleep(job.policy.poll_initial).await;
                 is_repeated = true;

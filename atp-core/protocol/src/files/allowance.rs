@@ -10,14 +10,19 @@ pub struct Allowance(Option<Arc<Limit>>);
 
 #[derive(Debug)]
 struct Limit {
-    left: AtomicU64,
+    left: Arc<AtomicU64>,
     told: String,
 }
 
 impl Allowance {
     /// As many bytes. `told` is the message of an error: which limit it is, and what can be done.
     pub fn of(bytes: u64, told: impl Into<String>) -> Self {
-        Allowance(Some(Arc::new(Limit { left: AtomicU64::new(bytes), told: told.into() })))
+        Allowance::sharing(Arc::new(AtomicU64::new(bytes)), told)
+    }
+
+    /// What is left of a number of bytes that others share, and may set anew.
+    pub fn sharing(left: Arc<AtomicU64>, told: impl Into<String>) -> Self {
+        Allowance(Some(Arc::new(Limit { left, told: told.into() })))
     }
 
     /// Takes bytes that are to be written.

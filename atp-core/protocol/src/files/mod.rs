@@ -89,7 +89,8 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
 }
 
 /// As [`blocking`], for work that replaces the destination with its last step. It has to ask before it takes that step: it may not
-/// take it once `deadline` has passed or this future was dropped, so that nothing changes after its outcome is known.
+/// begin it once `deadline` has passed or this future was dropped. A step that has begun goes on to its end, so the deadline is one that
+/// leaves it time ([`TransferPolicy::before`]).
 async fn blocking_by<T: Send + 'static>(
     deadline: Instant,
     destination: &Path,

@@ -217,7 +217,7 @@ impl Pull {
     /// Gives the complete and verified copy its mode and its name, if it is on disk by `deadline`.
     pub(super) async fn finish(&self, file: Arc<File>, mode: Permissions, deadline: Instant) -> Result<()> {
         let (destination, partial_path, sync) = (self.destination.clone(), self.partial_path(), self.sync);
-        blocking_by(deadline, &self.destination, move |may_begin| {
+        blocking_by(self.policy.before(deadline), &self.destination, move |may_begin| {
             let failed = |error| FileError::local("write", &destination, error);
             // Syncing a large file takes long. If it is given up here, the file still is a partial file that can be
             // resumed.

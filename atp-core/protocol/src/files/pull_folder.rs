@@ -167,7 +167,7 @@ impl PullFolder {
         if self.is_packed {
             let (archive, to) = (self.partial_path(), packed_path(&self.destination));
             let path = to.clone();
-            blocking_by(deadline, &path, move |may_begin| {
+            blocking_by(self.policy.before(deadline), &path, move |may_begin| {
                 let failed = |error| FileError::local("write", &to, error);
                 let sync = |file: &File| file.sync_all();
                 sync(&file).map_err(failed)?;
@@ -180,7 +180,7 @@ impl PullFolder {
             return Ok(Pulled { path, ..pulled });
         }
         let (whole, destination, opened) = (self.path.clone(), self.destination.clone(), file.clone());
-        let placed = blocking_by(deadline, &self.destination, move |may_begin| {
+        let placed = blocking_by(self.policy.before(deadline), &self.destination, move |may_begin| {
             put(&opened, &whole, &destination, may_begin)
         });
         let placed = placed.await;

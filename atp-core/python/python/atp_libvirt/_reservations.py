@@ -119,7 +119,7 @@ class Attempt:
             return None
 
         def end(reserved: List[Reservation]) -> List[Reservation]:
-            return release(self.file, self.owner, [one.uuid for one in reserved])
+            return release(self.file, self.owner, [(one.host, one.uuid) for one in reserved])
 
         return Reserved(_read(json.loads(text)), end)
 
@@ -238,9 +238,11 @@ def attempt_in_service(
     return ServiceAttempt(core, request["targets"], count, _checked_owner(count, owner, time), time)
 
 
-def release(file: Union[str, os.PathLike[str]], owner: str, uuids: Optional[Sequence[str]] = None) -> List[Reservation]:
-    """Ends reservations of an owner: those of these VMs, or all."""
-    return _read(json.loads(_native.release(_absolute(file), owner, None if uuids is None else list(uuids))))
+def release(
+    file: Union[str, os.PathLike[str]], owner: str, vms: Optional[Sequence[Tuple[str, str]]] = None
+) -> List[Reservation]:
+    """Ends reservations of an owner: those of these VMs, each by its host and UUID, or all."""
+    return _read(json.loads(_native.release(_absolute(file), owner, None if vms is None else list(vms))))
 
 
 def release_in_service(core: _native.Core, owner: str, selectors: Sequence[str] = ()) -> List[Reservation]:

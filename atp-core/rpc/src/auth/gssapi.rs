@@ -10,7 +10,7 @@ use super::layer::{Layer, LayerSlot, MOST};
 use crate::connect_error::ConnectFailure;
 use crate::link::Link;
 use crate::numbers::procedure;
-use crate::settings::reading;
+use crate::settings::asking;
 
 /// Its name in SASL.
 pub(super) const NAME: &str = "GSSAPI";
@@ -79,7 +79,7 @@ async fn step(
     mut context: ClientCtx,
     token: Option<Vec<u8>>,
 ) -> Result<(ClientCtx, Option<Vec<u8>>), ConnectFailure> {
-    reading(move || {
+    asking(move || {
         let answer = context.step(token.as_deref(), None).map_err(failed)?;
         let answer = answer.map(|answer| answer.to_vec());
         Ok((context, answer))

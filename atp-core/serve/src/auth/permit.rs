@@ -105,7 +105,10 @@ pub(crate) fn not_all_hosts(token: &Token) -> Refusal {
 
 fn not_permitted(token: &Token, what: &str) -> Refusal {
     let problem = format!("the token {:?} may not work on {what}", token.name);
-    let hint = format!("its VMs are: {}; name only these, or exclude others", selectors(token));
+    let hint = format!(
+        "its VMs are: {}; name only these, with their host (HOST/VM), or exclude others",
+        selectors(token)
+    );
     Refusal::new(ErrorKind::PermissionDenied, problem).with_hint(hint)
 }
 

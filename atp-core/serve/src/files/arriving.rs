@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use atp_api::ErrorKind;
 use atp_executor::Operation;
@@ -16,15 +17,17 @@ use crate::settings::ServeConfig;
 /// The files that are being sent or written.
 #[derive(Debug, Default)]
 pub(crate) struct Arriving {
-    /// The bytes that each may have, by the id of its folder.
+    /// The bytes that each file that is being sent may have, by the id of its folder.
     reserved: Arc<Mutex<HashMap<String, u64>>>,
+    /// The bytes that runs under way may still write.
+    of_runs: Arc<AtomicU64>,
     /// One looks at a time.
     turn: Turn<()>,
 }
 
 /// The room of a folder, which others have again when this is dropped, but for what is in the folder then.
 #[derive(Debug)]
-pub(crate) struct Room {
+pub(super) struct Room {
     pub(super) bytes: u64,
     id: String,
     reserved: Arc<Mutex<HashMap<String, u64>>>,
@@ -53,41 +56,38 @@ impl Arriving {
         if bytes > most {
             return Err(too_large(most));
         }
-        Ok(self.reserve(id, bytes))
+        self.reserved.lock().insert(id.to_owned(), bytes);
+        Ok(Room { bytes, id: id.to_owned(), reserved: self.reserved.clone() })
     }
 
-    /// Reserves room for what a run writes to its folder: half of what is left, as others need some meanwhile. None for a run that
-    /// writes nothing.
+    /// What a run may write to its folder: with all other runs under way half of what is left when the last of them begins, as files
+    /// that are sent need some meanwhile. None for a run that writes nothing.
     ///
     /// # Errors
     /// What is left cannot be counted.
-    pub(crate) async fn room_of_run(
+    pub(crate) async fn of_run(
         &self,
         config: &ServeConfig,
         operation: &Operation,
-    ) -> Result<Option<(Room, Allowance)>, Refusal> {
-        let id = folder_of(operation).and_then(|folder| folder.file_name()?.to_str());
-        let Some(id) = id else { return Ok(None) };
+    ) -> Result<Option<Allowance>, Refusal> {
+        if folder_of(operation).is_none() {
+            return Ok(None);
+        }
         let _turn = self.turn.lock().await;
-        let room = self.reserve(id, self.left(config).await?.div_ceil(2));
+        let bytes = self.left(config).await?.div_ceil(2);
+        self.of_runs.store(bytes, Ordering::Relaxed);
         let told = format!(
-            "the files of this run may have {} bytes, half of what was left of serve.max_files ({}): have a run write less, \
-             remove files with DELETE /api/v1/files/ID, or raise serve.max_files",
-            room.bytes, config.max_files
+            "the files of runs may have {bytes} more bytes, half of what was left of serve.max_files ({}) when this run began: have \
+             a run write less, remove files with DELETE /api/v1/files/ID, or raise serve.max_files",
+            config.max_files
         );
-        let allowance = Allowance::of(room.bytes, told);
-        Ok(Some((room, allowance)))
+        Ok(Some(Allowance::sharing(self.of_runs.clone(), told)))
     }
 
     async fn left(&self, config: &ServeConfig) -> Result<u64, Refusal> {
         let arriving = self.reserved.lock().clone();
         let taken = used(config, &arriving).await?.saturating_add(arriving.values().sum());
         Ok(config.max_files.saturating_sub(taken))
-    }
-
-    fn reserve(&self, id: &str, bytes: u64) -> Room {
-        self.reserved.lock().insert(id.to_owned(), bytes);
-        Room { bytes, id: id.to_owned(), reserved: self.reserved.clone() }
     }
 }
 

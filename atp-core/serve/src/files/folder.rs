@@ -133,7 +133,8 @@ pub(super) async fn own_folder(config: &ServeConfig, caller: &Caller, id: &str) 
     }
     let folder = root(config)?.join(id);
     let owner = fs::read_to_string(folder.join(OWNER)).await.map_err(|_| nothing())?;
-    let may_see = owner == caller.token.name || caller.token.role == atp_api::serve::Role::Admin;
+    let token = &caller.token;
+    let may_see = owner == token.name || token.role == atp_api::serve::Role::Admin && token.is_whole();
     if may_see { Ok(folder) } else { Err(nothing()) }
 }
 

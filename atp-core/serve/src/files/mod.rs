@@ -30,8 +30,9 @@ use crate::problem::Refusal;
 use crate::route::{Content, Route};
 use crate::state::Service;
 
+pub(crate) use arriving::Arriving;
+use arriving::Room;
 use arriving::too_large;
-pub(crate) use arriving::{Arriving, Room};
 use folder::{OWNER, is_plain, make_folder, own_folder, unwritten};
 pub(crate) use folder::{localise, places};
 

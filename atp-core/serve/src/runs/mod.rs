@@ -24,7 +24,6 @@ use serde_json::json;
 
 use crate::auth::{Access, Caller};
 use crate::body::{Path, Query, answer};
-use crate::files::Room;
 use crate::problem::Refusal;
 use crate::route::{Content, Route};
 use crate::sse;
@@ -43,25 +42,22 @@ struct Activity {
     service: Service,
     run: i64,
     active: Arc<Active>,
-    /// Of the files that it writes.
-    room: Option<Room>,
 }
 
 impl Activity {
     /// Makes a run active until the value is dropped; none if it is active already.
     fn begin(service: &Service, run: i64, last: i64) -> Option<Self> {
         let active = service.runs().activate(run, last)?;
-        Some(Activity { service: service.clone(), run, active, room: None })
+        Some(Activity { service: service.clone(), run, active })
     }
 }
 
 impl Activity {
     /// Has the targets of a plan write no more than there is room for.
-    async fn limit(&mut self, plan: &mut Plan) -> Result<(), Refusal> {
+    async fn limit(&self, plan: &mut Plan) -> Result<(), Refusal> {
         let config = self.service.config();
-        if let Some((room, allowance)) = self.service.arriving().room_of_run(&config, &plan.operation).await?
-        {
-            (self.room, plan.allowance) = (Some(room), allowance);
+        if let Some(allowance) = self.service.arriving().of_run(&config, &plan.operation).await? {
+            plan.allowance = allowance;
         }
         Ok(())
     }

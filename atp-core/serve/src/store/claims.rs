@@ -532,6 +532,10 @@ async fn interrupt(db: &mut Db, run: i64) -> Result<(), Error> {
     let statement = "SELECT op, atp_now() AS now FROM runs WHERE id = $1 AND state = 'running' FOR UPDATE";
     let Some(row) = db.row(statement, values![run]).await? else { return Ok(()) };
     recover::interrupt(db, run, &row.text("op")?, row.int("now")?).await?;
+    // What is still under way may have been started: it is no controller's to put back, and has its outcome.
+    let statement =
+        "UPDATE targets SET owner = NULL, epoch = NULL, claim = NULL WHERE run = $1 AND state = 'started'";
+    db.execute(statement, values![run]).await?;
     db.execute("SELECT pg_notify('atp', 'run')", values![]).await?;
     Ok(())
 }

@@ -21,7 +21,7 @@ use super::way;
 use crate::config::{Engine, KeepaliveConfig, TransportConfig};
 use crate::connection::reconnect::ConnectAttempt;
 use crate::error::{ConnectError, ConnectStage, ErrorKind};
-use crate::host::{Credentials, HostInfo};
+use crate::host::{Credentials, HostInfo, PasswordSource};
 use channel::Channel;
 use domain_events::Watching;
 
@@ -137,8 +137,12 @@ async fn answers(
     let (Some(user), Some(source)) = (credentials.username.clone(), credentials.password.clone()) else {
         return Ok(None);
     };
-    // It may be in a file.
-    match timeout_at(deadline, reading(move || source.get())).await {
+    let read = match source {
+        // Its file system may hang.
+        PasswordSource::File(_) => timeout_at(deadline, reading(move || source.get())).await,
+        _ => Ok(Ok(source.get())),
+    };
+    match read {
         Ok(Ok(Ok(password))) => {
             Ok(Some(atp_rpc::Credentials { user, password: password.reveal().to_owned() }))
         }
