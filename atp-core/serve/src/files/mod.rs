@@ -31,7 +31,6 @@ use crate::route::{Content, Route};
 use crate::state::Service;
 
 pub(crate) use arriving::Arriving;
-use arriving::Room;
 use arriving::too_large;
 use folder::{OWNER, is_plain, make_folder, own_folder, unwritten};
 pub(crate) use folder::{localise, places};

@@ -51,7 +51,7 @@ async fn go_on(
     row: RunRow,
     given: Option<RunRequest>,
     last_event: i64,
-    mut activity: Activity,
+    activity: Activity,
 ) -> Result<(), Refusal> {
     let store = &service.runs().store;
     let run = row.id;

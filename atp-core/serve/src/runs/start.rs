@@ -87,7 +87,7 @@ async fn begin(
     caller: &Caller,
     request: RunRequest,
     operation: Operation,
-    mut activity: Activity,
+    activity: Activity,
 ) -> Result<(), Refusal> {
     let mut plan = plan_of(service, caller, &request.targets, operation, request.policy.clone()).await?;
     activity.limit(&mut plan).await?;
