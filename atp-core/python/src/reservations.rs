@@ -57,7 +57,8 @@ pub(crate) fn release(
     let file = Reservations::at(file);
     let released = under_lock(py, |until| {
         let chooses = |one: &atp_executor::Reservation| {
-            let is_one = |(host, uuid): &(String, String)| one.host == *host && one.uuid.to_string() == *uuid;
+            let is_one =
+                |(host, uuid): &(String, String)| one.host.as_str() == host && one.uuid.to_string() == *uuid;
             vms.as_ref().is_none_or(|vms| vms.iter().any(is_one))
         };
         file.release(owner, chooses, until)

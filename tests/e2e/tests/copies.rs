@@ -184,7 +184,7 @@ const SLOW: [Try; 9] = [
     ("run", |on| {
         let file = on.folder("scenario.yaml");
         let text = "name: copies\ntargets: mvm\nisolate: {snapshot: clean}\nsteps:\n  \
-                    - {exec: cat /tmp/own/name, capture: name}\n  \
+                    - wait: agent\n  - {exec: cat /tmp/own/name, capture: name}\n  \
                     - exec: test ${name} = ${host} && touch /tmp/since\n  \
                     - wait: agent\n  - assert: {state: running}\n";
         fs::write(&file, text).unwrap();
