@@ -108,6 +108,8 @@ async fn a_run_whose_row_cannot_be_read_is_interrupted_and_hurts_no_other() {
     let row = store.run(run).await.unwrap().unwrap();
     assert_eq!(row.summary.state, RunState::Interrupted);
     assert_eq!(row.summary.statistics.as_ref().unwrap().unknown_effects, 1);
+    // What is told is no controller's to put back, which would let a resume repeat it.
+    assert!(link.started_by("one").await.unwrap().is_empty());
     // What is told of it later changes nothing, and does not wait.
     let late: Vec<_> = started.iter().map(finished).collect();
     assert_eq!(link.finish(run, &late).await.unwrap(), 1);
