@@ -74,8 +74,8 @@ fn a_signal_while_hosts_are_listed_ends_at_once() {
 
 #[test]
 fn a_signal_weighs_more_than_an_early_end_and_failures() {
-    let (home, silent) = (Home::new(), Silent::new());
-    let hosts = ["--host", "gone=qemu+tcp://127.0.0.1:1/system", "--host", &silent.host("h1")];
+    let (home, leaving, silent) = (Home::new(), Silent::new(), Silent::new());
+    let hosts = ["--host", &leaving.host("gone"), "--host", &silent.host("h1")];
     let args = ["host", "check", "--timeout", "10m", "--max-failures", "1", "--host", "last=test:///default"];
     let mut child = home
         .atp(hosts.into_iter().chain(args).chain(["--parallel", "2", "-o", "json"]))
@@ -84,6 +84,9 @@ fn a_signal_weighs_more_than_an_early_end_and_failures() {
         .spawn()
         .unwrap();
     let _client = silent.hear(&mut child);
+    // Both are in flight before the first of them fails.
+    let client = leaving.hear(&mut child);
+    drop((leaving, client));
     let mut stderr = BufReader::new(child.stderr.take().unwrap()).lines();
     let mut wait_for = |text: &str| assert!(stderr.any(|line| line.unwrap().contains(text)), "no {text}");
     wait_for("stopped early");

@@ -237,6 +237,7 @@ async fn request_on(
         (Lifecycle::Reset, DomainState::PmSuspended) => match ask(Lifecycle::Wakeup).await {
             Ok(()) => {
                 woken = true;
+                left_its_sleep(connection, domain, &job.policy).await;
                 ask(Lifecycle::Reset).await
             }
             error => error,
@@ -379,6 +380,18 @@ fn held_back(error: TransportError, action: Lifecycle) -> TransportError {
             TransportError::MonitorBusy { host, operation: action.function(), occupied_for }
         }
         error => error,
+    }
+}
+
+/// Waits until a VM that was woken no longer sleeps, or cannot be looked at. QEMU wakes it after its answer, and a reset before
+/// that is one in its sleep.
+async fn left_its_sleep(connection: &LibvirtConnection, domain: &DomainInfo, policy: &Policy) {
+    let mut pause = policy.poll_initial;
+    while let Ok(now) = connection.domain_info(domain.uuid).await
+        && now.state == DomainState::PmSuspended
+    {
+        time::sleep(pause).await;
+        pause = (pause * 2).min(policy.poll_max);
     }
 }
 
