@@ -17,6 +17,7 @@ mod way;
 pub mod agent;
 pub mod domain;
 pub mod host;
+pub mod job;
 pub mod lifecycle;
 pub mod monitor;
 mod room;

@@ -150,6 +150,7 @@ pub mod procedure {
         DOMAIN_IS_ACTIVE = 150 "virDomainIsActive",
         DOMAIN_IS_PERSISTENT = 151 "virDomainIsPersistent",
         CONNECT_GET_LIB_VERSION = 157 "virConnectGetLibVersion",
+        DOMAIN_GET_JOB_INFO = 163 "virDomainGetJobInfo",
         DOMAIN_MANAGED_SAVE = 182 "virDomainManagedSave",
         DOMAIN_HAS_MANAGED_SAVE_IMAGE = 183 "virDomainHasManagedSaveImage",
         DOMAIN_SNAPSHOT_CREATE_XML = 185 "virDomainSnapshotCreateXML",

@@ -159,6 +159,7 @@ async fn questions(manager: &TransportManager, vm: Uuid, name: &'static str, sec
         "labels" => |c| c.domain_labels(vec![vm]).await;
         "monitor is free" => |c| c.monitor_is_free(vm).await;
         "monitor" => |c| c.monitor_command(vm, QUERY_STATUS).await;
+        "job" => |c| c.job_progress(vm).await;
         "unknown monitor command" => |c| c.monitor_command(vm, r#"{"execute":"none"}"#).await;
         "monitor command without JSON" => |c| c.monitor_command(vm, "{").await;
         "monitor command with NUL" => |c| c.monitor_command(vm, "\0").await;

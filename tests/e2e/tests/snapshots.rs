@@ -1,11 +1,20 @@
 //! Snapshots, saved memory and what goes with them, of guests whose disks keep snapshots.
 
+use std::io::{Read as _, Write as _};
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use std::{env, fs};
+use std::{env, fs, thread};
 
-use atp_e2e::{Bed, becomes, bed};
+use atp_e2e::{Bed, becomes, bed, within};
+use atp_executor::{
+    Executor, LifecycleSpec, Operation, OperationSpec, Policy, RunControl, RunEvent, Selection,
+};
 use atp_testbed::{DiskFormat, Guest};
+use atp_transport::domain::Lifecycle;
+
+use crate::support::{manager, quick};
 
 /// The maximum time for a guest's boot on a busy machine.
 const BOOT: Duration = Duration::from_secs(300);
@@ -300,4 +309,74 @@ fn memory_is_saved_and_restored_and_a_vm_is_started_with_its_host_or_not() {
         text.starts_with("<domain") && text.contains(guest.uuid()) && text.ends_with("</domain>\n"),
         "{text}"
     );
+}
+
+#[test]
+fn the_progress_of_a_save_is_reported_and_a_question_that_hangs_does_not_hurt_it() {
+    let bed = bed();
+    let h1 = bed.host("h1").unwrap();
+    let guest = h1.define_guest("slow").unwrap();
+    guest.start().unwrap();
+    guest.wait_agent(BOOT).unwrap();
+    // The memory is saved to a file of the VM's name, here a pipe: it takes no more than its reader, who waits for progress.
+    let file = h1.folder().join("lib/qemu/save/slow.save");
+    assert!(Command::new("mkfifo").arg(&file).status().unwrap().success());
+    // One that writes too waits for no other.
+    let mut pipe = fs::File::options().read(true).write(true).open(&file).unwrap();
+    let mut end = pipe.try_clone().unwrap();
+    let [goes_on, is_over] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
+    let reader = thread::spawn({
+        let (goes_on, is_over) = (Arc::clone(&goes_on), Arc::clone(&is_over));
+        move || {
+            let (mut buffer, mut read) = (vec![0; 64 << 10], 0);
+            while !is_over.load(Ordering::Relaxed) {
+                if read < 1 << 20 || goes_on.load(Ordering::Relaxed) {
+                    read += pipe.read(&mut buffer).unwrap();
+                } else {
+                    thread::sleep(Duration::from_millis(20));
+                }
+            }
+        }
+    });
+
+    // The answer to a question comes first; then QEMU hangs, and does not answer the next one.
+    let hang = {
+        let (h1, guest, goes_on) = (h1.clone(), guest.clone(), Arc::clone(&goes_on));
+        move || {
+            guest.pause_qemu().unwrap();
+            // Beside a save libvirt calls a monitor that is asked a part of its job.
+            let asked = || h1.virsh(&["domcontrol", guest.uuid()]).unwrap().contains("job");
+            becomes("a question that hangs", BOOT, true, asked);
+            guest.resume_qemu().unwrap();
+            goes_on.store(true, Ordering::Relaxed);
+        }
+    };
+    let outcome = within(BOOT * 2, async {
+        let save = Operation::prepare(OperationSpec::Lifecycle(LifecycleSpec::new(Lifecycle::Save))).await;
+        let executor = Executor::new(manager(&bed, quick()).await);
+        let policy = Policy { timeout: BOOT, ..Policy::default() };
+        let selection = Selection::of(["h1/slow".parse().unwrap()]);
+        let plan = executor.plan(&selection, save.unwrap(), policy).await.unwrap();
+        let mut run = executor.run(plan, &RunControl::default());
+        let (mut hang, mut hung, mut outcome) = (Some(hang), None, None);
+        while let Some(event) = run.next().await {
+            match event {
+                RunEvent::Progress { done, total, vm, .. } => {
+                    assert_eq!(vm.as_deref(), Some("slow"));
+                    // It has 96 MiB, and devices with memory of their own.
+                    assert!(done <= total && (96 << 20..1 << 30).contains(&total), "{done} of {total}");
+                    hung = hung.or_else(|| hang.take().map(tokio::task::spawn_blocking));
+                }
+                RunEvent::Finished(finished) => outcome = Some(*finished),
+                _ => {}
+            }
+        }
+        hung.expect("there was progress").await.unwrap();
+        outcome.unwrap()
+    });
+    is_over.store(true, Ordering::Relaxed);
+    end.write_all(b"end").unwrap();
+    reader.join().unwrap();
+    assert!(outcome.status.is_success(), "{outcome:?}");
+    assert_eq!(guest.state().unwrap(), "shut off");
 }

@@ -294,6 +294,7 @@ async fn every_call(c: &Connection) {
     answered(c.domain_state(vm).await);
     answered(c.domain_info(vm).await);
     answered(c.domain_control_info(vm).await);
+    answered(c.domain_job_info(vm).await);
     answered(c.domain_xml(vm, 0).await);
     answered(c.domain_metadata(vm, Metadata::Title, 0).await);
     answered(c.set_domain_metadata(vm, Metadata::Title, Some("x"), None, 0).await);

@@ -155,6 +155,7 @@ async fn calls_are_those_of_virsh() {
         c.send_keys(vm, KeycodeSet::Linux, &[29, 56], Duration::from_millis(7))
     );
     same!(bed, ["inject-nmi", "test"], 210, c.inject_nmi(vm));
+    same!(bed, ["domjobinfo", "test"], 163, c.domain_job_info(vm));
     same!(bed, ["suspend", "test"], 34, c.suspend_domain(vm));
     same!(bed, ["resume", "test"], 28, c.resume_domain(vm));
     same!(bed, ["reboot", "test"], 27, c.reboot_domain(vm, 0));

@@ -39,7 +39,14 @@ pub enum LaneKind {
     Agent,
     /// Its start. It has no monitor yet, and the start can hang like a command to one: on storage that does not answer.
     Start,
+    /// Questions how far its long job is. They are asked beside the call that makes the job, and are of use only to show it: few
+    /// at a time are under way for a host.
+    Job,
 }
+
+/// How many questions about jobs are under way for a host at once. Each takes a moment, and those of VMs that hang leave the
+/// calls of the host to work.
+const JOB_QUESTIONS: usize = 2;
 
 /// The call table of one host.
 pub(crate) struct HostCalls {
@@ -47,6 +54,7 @@ pub(crate) struct HostCalls {
     proven_for: AtomicDuration,
     host: Arc<ResizableSemaphore>,
     unproven: Arc<ResizableSemaphore>,
+    job_questions: Arc<ResizableSemaphore>,
     attempts: Arc<ResizableSemaphore>,
     table: Mutex<Table>,
 }
@@ -174,6 +182,7 @@ impl HostCalls {
             proven_for: AtomicDuration::new(config.proven_for),
             host: ResizableSemaphore::new(config.max_per_host),
             unproven: ResizableSemaphore::new(config.max_unproven_per_host),
+            job_questions: ResizableSemaphore::new(JOB_QUESTIONS),
             attempts: ResizableSemaphore::new(reconnect.max_hung_attempts),
             table: Mutex::default(),
         })
@@ -195,20 +204,24 @@ impl HostCalls {
         deadline: Instant,
         place: impl Future<Output = (Arc<ConnectionCalls>, Permit)>,
     ) -> InFlight {
-        let (turn, unproven) = match lane {
+        let (turn, share) = match lane {
             None => (None, None),
             Some(lane) => {
                 let turn = self.turn_of(lane).acquire().await;
-                // Asked only now: the call before may just have shown that the VM answers.
-                let unproven = if self.is_proven(lane) { None } else { Some(self.unproven.acquire().await) };
-                (Some(turn), unproven)
+                let share = match lane.kind {
+                    LaneKind::Job => Some(self.job_questions.acquire().await),
+                    // Asked only now: the call before may just have shown that the VM answers.
+                    _ if self.is_proven(lane) => None,
+                    _ => Some(self.unproven.acquire().await),
+                };
+                (Some(turn), share)
             }
         };
         let (connection, place) = place.await;
         let host = self.host.acquire().await;
         let connection = Some(connection);
         let record = Record { deadline, connection, is_probe: false, overran: false };
-        self.record(record, [turn, unproven, Some(place), Some(host)])
+        self.record(record, [turn, share, Some(place), Some(host)])
     }
 
     /// Marks an attempt to connect as under way; none when too many hang.
@@ -444,6 +457,22 @@ mod tests {
         assert!(admit(&calls, &connection, None, soon()).now_or_never().is_some());
         calls.overran(lane(9).unwrap());
         assert!(admit(&calls, &connection, lane(9), soon()).now_or_never().is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn questions_about_jobs_that_hang_take_nothing_from_other_calls_to_vms() {
+        let calls = calls(CallConfig { max_unproven_per_host: 1, ..CallConfig::default() });
+        let connection = ConnectionCalls::new(100);
+        let job = |target| Some(Lane { target, kind: LaneKind::Job });
+        let mut hung = Vec::new();
+        for vm in 0..JOB_QUESTIONS as u128 {
+            hung.push(admit(&calls, &connection, job(vm), soon()).await);
+        }
+        assert!(admit(&calls, &connection, job(9), soon()).now_or_never().is_none());
+        let work = admit(&calls, &connection, lane(9), soon()).now_or_never();
+        assert!(work.is_some(), "a question held up a command");
+        hung.pop();
+        assert!(admit(&calls, &connection, job(9), soon()).now_or_never().is_some());
     }
 
     #[tokio::test(start_paused = true)]

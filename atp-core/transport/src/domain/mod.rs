@@ -11,6 +11,7 @@ pub(crate) mod error_numbers;
 mod event;
 pub(crate) mod event_words;
 mod image;
+mod job;
 mod labels;
 mod snapshot;
 
@@ -24,6 +25,7 @@ pub(crate) use counters::{Figure, Figures};
 pub use definition::Definition;
 pub use event::{DomainEvent, DomainEventKind, LifecycleChange};
 pub use image::RawImage;
+pub use job::JobProgress;
 pub use labels::{LABELS_NAMESPACE, read_labels};
 #[cfg(any(feature = "library", feature = "native"))]
 pub(crate) use snapshot::read_snapshot;

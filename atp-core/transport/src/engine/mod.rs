@@ -35,8 +35,8 @@ use uuid::Uuid;
 
 use crate::connection::connector::CallFailure;
 use crate::domain::{
-    AfterRevert, DomainCounters, DomainDetails, DomainEvent, DomainInfo, Hypervisor, Lifecycle, RawImage,
-    Snapshot, Version,
+    AfterRevert, DomainCounters, DomainDetails, DomainEvent, DomainInfo, Hypervisor, JobProgress, Lifecycle,
+    RawImage, Snapshot, Version,
 };
 use crate::error::LibvirtError;
 #[cfg(feature = "library")]
@@ -267,6 +267,9 @@ operations! {
     /// For how long a command of any client has been waiting for a domain's QEMU; none if no command is
     /// (`virDomainGetControlInfo`). The daemon answers from its memory.
     monitor_occupied(uuid: Uuid) -> Option<Duration>;
+
+    /// How far the long job on a domain is; none if there is none (`virDomainGetJobInfo`). It hangs for as long as QEMU does.
+    job_progress(uuid: Uuid) -> Option<JobProgress>;
 
     /// Sends a JSON command to a domain's QEMU monitor (`virDomainQemuMonitorCommand`).
     monitor_command(uuid: Uuid, command: String) -> String;

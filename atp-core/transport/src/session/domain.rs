@@ -169,12 +169,19 @@ impl LibvirtConnection {
         .await
     }
 
-    /// Sets whether a domain is started with its host (`virDomainSetAutostart`).
+    /// Sets whether a domain is started with its host (`virDomainSetAutostart`). libvirt does not ask QEMU for that, but waits for
+    /// a command that does.
     ///
     /// # Errors
     /// Kind [`OperationInvalid`](crate::ErrorKind::OperationInvalid) for a domain without a definition that is kept.
+    /// [`TransportError::MonitorBusy`](crate::TransportError::MonitorBusy) if another command has occupied the domain for long;
+    /// nothing was sent then.
     pub async fn set_domain_autostart(&self, uuid: Uuid, autostart: bool) -> Result<()> {
-        self.call("virDomainSetAutostart", None, async move |link, in_flight| {
+        let lane = monitor_lane(uuid);
+        let busy_after = self.busy_after(lane);
+        self.call("virDomainSetAutostart", Some(lane), |link, in_flight| async move {
+            let in_flight = Arc::new(in_flight);
+            check_monitor(&link, &in_flight, uuid, busy_after).await?;
             link.set_autostart(in_flight, uuid, autostart).await
         })
         .await

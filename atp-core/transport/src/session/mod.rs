@@ -7,6 +7,7 @@
 mod channel;
 mod domain;
 mod host;
+mod job;
 mod screenshot;
 mod snapshot;
 mod watch;

@@ -1,6 +1,7 @@
 //! `vm start`, `shutdown`, `reboot`, `reset`, `destroy`, `suspend`, `resume`, `save` and `restore`: changes of a VM's state.
 
 mod goal;
+mod progress;
 mod restart;
 
 use std::time::Duration;
@@ -242,6 +243,7 @@ async fn request_on(
             }
             error => error,
         },
+        (Lifecycle::Save, _) => progress::reported(job, domain, ask(Lifecycle::Save)).await,
         (action, _) => ask(action).await,
     };
     match asked {

@@ -18,8 +18,8 @@ use super::stream::ChannelStream;
 use super::{control_info, domain_stats};
 use crate::domain::error_numbers::{NO_DOMAIN, NO_DOMAIN_SNAPSHOT};
 use crate::domain::{
-    AfterRevert, Definition, DomainCounters, DomainDetails, DomainInfo, DomainState, Hypervisor, Lifecycle,
-    RawImage, Snapshot, Version, read_snapshot,
+    AfterRevert, Definition, DomainCounters, DomainDetails, DomainInfo, DomainState, Hypervisor, JobProgress,
+    Lifecycle, RawImage, Snapshot, Version, read_snapshot,
 };
 use crate::engine::error::without_nul;
 use crate::engine::listing::{StateAndReason, lacks_call, lacks_metadata, note_saved, without_asking};
@@ -321,6 +321,22 @@ impl LibraryLink {
         uuid: Uuid,
     ) -> Answer<Option<Duration>> {
         self.run(token, move |on| Ok(control_info::occupied_for(&*on.domain(uuid)?)?)).await
+    }
+
+    pub(crate) async fn job_progress(
+        &self,
+        token: impl Send + 'static,
+        uuid: Uuid,
+    ) -> Answer<Option<JobProgress>> {
+        self.run(token, move |on| {
+            let job = on.domain(uuid)?.job_info()?;
+            let under_way = [sys::VIR_DOMAIN_JOB_BOUNDED, sys::VIR_DOMAIN_JOB_UNBOUNDED];
+            let is_under_way = under_way.into_iter().any(|kind| i64::from(kind) == i64::from(job.r#type));
+            let amount = |bytes: Option<u64>| bytes.unwrap_or(0);
+            let progress = JobProgress::of(amount(job.data_total), amount(job.data_remaining));
+            Ok(progress.filter(|_| is_under_way))
+        })
+        .await
     }
 
     pub(crate) async fn monitor_command(

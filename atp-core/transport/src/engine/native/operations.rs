@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use atp_rpc::agent::AgentTimeout;
 use atp_rpc::domain::{ControlState, Metadata, affect, list as listed_by, xml as definition};
+use atp_rpc::job::JobState;
 use atp_rpc::message::Value;
 use atp_rpc::snapshot;
 use atp_rpc::stats::{DomainStats, flag, group};
@@ -21,7 +22,7 @@ use crate::connection::connector::CallFailure;
 use crate::domain::error_numbers::{NO_DOMAIN, NO_DOMAIN_SNAPSHOT};
 use crate::domain::{
     AfterRevert, Definition, DomainCounters, DomainDetails, DomainInfo, DomainState, Figure, Figures,
-    Hypervisor, Lifecycle, RawImage, Snapshot, StateReason, Version, read_snapshot,
+    Hypervisor, JobProgress, Lifecycle, RawImage, Snapshot, StateReason, Version, read_snapshot,
 };
 use crate::engine::error::without_nul;
 use crate::engine::listing::{StateAndReason, lacks_call, lacks_metadata, note_saved, without_asking};
@@ -280,6 +281,17 @@ impl NativeLink {
         let info = self.holding(token).domain_control_info(&RemoteDomain::of(uuid)).await;
         let info = info.map_err(call_failure)?;
         Ok((info.state == ControlState::Occupied).then_some(info.for_time))
+    }
+
+    pub(crate) async fn job_progress(
+        &self,
+        token: impl Send + 'static,
+        uuid: Uuid,
+    ) -> Answer<Option<JobProgress>> {
+        let job = self.holding(token).domain_job_info(&RemoteDomain::of(uuid)).await;
+        let job = job.map_err(call_failure)?;
+        let is_under_way = matches!(job.state, JobState::Bounded | JobState::Unbounded);
+        Ok(JobProgress::of(job.data.total, job.data.remaining).filter(|_| is_under_way))
     }
 
     pub(crate) async fn monitor_command(
