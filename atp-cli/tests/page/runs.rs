@@ -204,7 +204,7 @@ async fn a_run_that_was_aborted_is_resumed() {
     assert_eq!(browser.count(".failure").await, 0);
 
     // Of a program it has not.
-    browser.view("#/run?verb=exec&selector=h1/").await;
+    browser.view("#/run?verb=exec&selector=h*/&exclude=h2/&exclude=h1/no%5C%20such&state=running").await;
     browser.write("[data-name=program]", "forever").await;
     start_one_by_one(&browser, "exec").await;
     has_run(&service, "forever", 1).await;
@@ -220,6 +220,10 @@ async fn a_run_that_was_aborted_is_resumed() {
     browser.says("h1", &format!("Resume run {run}")).await;
     // The page itself still has it, as long as it is not loaded anew.
     assert_eq!(browser.value("document.querySelector('[data-name=program]').value").await, "forever");
+    // The run's selectors, not the targets that they chose then: a host that could not be listed is asked again.
+    for (field, value) in [("selector", "h*/"), ("exclude", "h2/ h1/no\\ such"), ("state", "running")] {
+        assert_eq!(browser.value(&format!("document.querySelector('#run-{field}').value")).await, value);
+    }
     browser.press("Show the plan").await;
     browser.says(".plan h2", "exec on 3 VMs").await;
     browser.press(&format!("Resume run {run}")).await;

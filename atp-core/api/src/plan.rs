@@ -12,6 +12,7 @@ use crate::error::OutcomeError;
 use crate::host_id::HostId;
 use crate::outcome::Outcome;
 use crate::policy::Policy;
+use crate::targets::Targets;
 
 /// What a run would do: the targets, and the outcomes that are known without running anything.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -35,6 +36,9 @@ pub struct PlanReport {
     pub findings: Vec<Finding>,
     /// The number of targets that an earlier run of the same journal has done, and that are not repeated.
     pub done_before: usize,
+    /// What chose the targets, in the plan of a run of the service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chosen_by: Option<Targets>,
 }
 
 /// One target of a plan.

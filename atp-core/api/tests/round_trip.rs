@@ -541,12 +541,15 @@ fn operation() -> impl Strategy<Value = OperationSpec> {
     ]
 }
 
-fn request() -> impl Strategy<Value = RunRequest> {
+fn targets() -> impl Strategy<Value = Targets> {
     let state =
         select(vec![StateFilter::Any, StateFilter::Running, StateFilter::ShutOff, StateFilter::Paused]);
-    let targets = (vec(text(), 0..3), vec(text(), 0..2), state, btree_map(text(), text(), 0..2))
-        .prop_map(|(selectors, exclude, state, labels)| Targets { selectors, exclude, state, labels });
-    (targets, operation(), policy())
+    (vec(text(), 0..3), vec(text(), 0..2), state, btree_map(text(), text(), 0..2))
+        .prop_map(|(selectors, exclude, state, labels)| Targets { selectors, exclude, state, labels })
+}
+
+fn request() -> impl Strategy<Value = RunRequest> {
+    (targets(), operation(), policy())
         .prop_map(|(targets, operation, policy)| RunRequest::new(targets, operation, policy))
 }
 
@@ -563,8 +566,9 @@ fn plan() -> impl Strategy<Value = PlanReport> {
                 dry_run,
                 refusal,
             });
-    (policy(), vec(target, 0..3), vec(outcome(), 0..2), vec(text(), 0..2)).prop_map(
-        |(policy, targets, settled, notices)| PlanReport {
+    let chosen_by = option::of(targets());
+    (policy(), vec(target, 0..3), vec(outcome(), 0..2), vec(text(), 0..2), chosen_by).prop_map(
+        |(policy, targets, settled, notices, chosen_by)| PlanReport {
             version: atp_api::VERSION,
             op: "exec".into(),
             disruptive: false,
@@ -574,6 +578,7 @@ fn plan() -> impl Strategy<Value = PlanReport> {
             notices,
             findings: Vec::new(),
             done_before: 4,
+            chosen_by,
         },
     )
 }
@@ -636,7 +641,8 @@ proptest! {
     fn what_a_later_version_adds_to_an_answer_is_passed_over(plan in plan(), start in policy()) {
         // What an operation yielded is kept as it is if this version does not know it, so it is left out here.
         let settled = plan.settled.iter().map(|outcome| Outcome { data: None, ..outcome.clone() }).collect();
-        let plan = PlanReport { settled, policy: start, ..plan };
+        // So are labels, whose names are no fields.
+        let plan = PlanReport { settled, policy: start, chosen_by: None, ..plan };
         let later = with_more_fields(&serde_json::to_value(&plan).unwrap());
         prop_assert_eq!(serde_json::from_value::<PlanReport>(later).unwrap(), plan);
     }

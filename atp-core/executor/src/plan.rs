@@ -296,6 +296,7 @@ impl Plan {
             notices: self.notices.iter().map(ToString::to_string).collect(),
             findings: self.notices.iter().filter_map(Notice::finding).collect(),
             done_before: self.done_before,
+            chosen_by: None,
         }
     }
 

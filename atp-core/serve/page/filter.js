@@ -34,6 +34,12 @@ export function readFilter(query) {
   };
 }
 
+/** The reverse: a text as one word of a field. */
+export const writtenWord = (text) => text.replace(/[\s\\]/g, "\\$&");
+
+/** A selector as one word of a field: white space has a `\` before it, as it may have already. */
+export const oneWord = (selector) => selector.replace(/\\[^]|\s/g, (part) => (part.length > 1 ? part : `\\${part}`));
+
 /** A filter as the service takes it. */
 export const asked = (filter) => ({ ...filter, label: filter.label.map(plainWord) });
 

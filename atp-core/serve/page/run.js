@@ -3,7 +3,7 @@
 import { json } from "./api.js";
 import { fill, h, mark, perFrame } from "./dom.js";
 import { emptyBox, failureBox, streamWords } from "./failure.js";
-import { selectorsQuery } from "./filter.js";
+import { oneWord, selectorsQuery, writtenWord } from "./filter.js";
 import { clock, count, duration, name, number, selectorOf, target, time } from "./format.js";
 import { Groups, groupElement, statusMark, STATUSES } from "./groups.js";
 import { moveAmong } from "./keys.js";
@@ -252,13 +252,21 @@ export async function showRun(main, id, { signal, session }) {
       h("button", { type: "button", class: "button primary", onclick: () => giveAgain().catch((failure) => signal.aborted || fill(failed, failureBox(failure))) }, "Give it again"));
   }
 
-  /** Goes to the form of a run, with the verb and the targets of this one. */
+  /** Goes to the form of a run, with the verb of this one and what chose its targets. */
   async function giveAgain() {
     const [plan, verbs] = await Promise.all([json(`${path}/plan`, { signal }), readVerbs(signal)]);
     // Copies into guests and out of them have one word.
     const named = verbs.filter((verb) => verb.word === summary.op);
-    const selectors = plan.targets.map((one) => selectorOf(one.host, one.vm));
-    go("run", [], { resume: id, verb: named.length === 1 ? named[0].name : "", ...selectorsQuery(selectors) });
+    // The plans of earlier versions do not have it.
+    const { selectors, exclude, state, labels } = plan.chosen_by ?? { selectors: plan.targets.map((one) => selectorOf(one.host, one.vm)) };
+    go("run", [], {
+      resume: id,
+      verb: named.length === 1 ? named[0].name : "",
+      ...selectorsQuery(selectors.map(oneWord)),
+      exclude: (exclude ?? []).map(oneWord),
+      state,
+      label: Object.entries(labels ?? {}).map(([key, value]) => writtenWord(`${key}=${value}`)),
+    });
   }
 
   /** All outcomes as a file that other programs read. */

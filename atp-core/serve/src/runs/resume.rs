@@ -7,7 +7,7 @@ use axum::extract::{FromRequest as _, Request, State};
 use axum::http::header;
 use axum::response::Response;
 
-use super::share::{share, unwritable};
+use super::share::{kept_plan, share};
 use super::start::{audit, carry_out, not_stopping};
 use super::{Activity, may_change, summary, visible};
 use crate::auth::Caller;
@@ -79,7 +79,7 @@ async fn go_on(
         run,
         head: None,
         last_event: Some(last_event),
-        plan: serde_json::to_string(&plan.report()).map_err(unwritable)?,
+        plan: kept_plan(&plan, &request.targets)?,
         targets: plan.targets.iter().map(TargetRow::of).collect(),
         moved: moved(&plan),
         share,

@@ -1,6 +1,6 @@
 //! What controllers need to work on a run together.
 
-use atp_api::{ErrorKind, RunEvent, RunRequest, RunStart, RunStatistics, Status};
+use atp_api::{ErrorKind, PlanReport, RunEvent, RunRequest, RunStart, RunStatistics, Status, Targets};
 use atp_executor::{Operation, Plan};
 
 use crate::problem::Refusal;
@@ -76,6 +76,12 @@ pub(super) fn share(
         events,
         statistics: serde_json::to_string(&statistics).map_err(unwritable)?,
     }))
+}
+
+/// The plan as it is kept, with what chose its targets: who resumes the run may have to give that again.
+pub(super) fn kept_plan(plan: &Plan, targets: &Targets) -> Result<String, Refusal> {
+    let report = PlanReport { chosen_by: Some(targets.clone()), ..plan.report() };
+    serde_json::to_string(&report).map_err(unwritable)
 }
 
 pub(super) fn unwritable(error: serde_json::Error) -> Refusal {

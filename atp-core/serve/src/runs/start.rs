@@ -10,7 +10,7 @@ use serde_json::json;
 use tracing::Instrument as _;
 
 use super::drive::drive;
-use super::share::{share, unwritable};
+use super::share::{kept_plan, share, unwritable};
 use super::{Activity, created, summary, visible};
 use crate::auth::Caller;
 use crate::body::{Json, answer, idempotency_key};
@@ -98,7 +98,7 @@ async fn begin(
         run: activity.run,
         head: Some(head),
         last_event: None,
-        plan: serde_json::to_string(&plan.report()).map_err(unwritable)?,
+        plan: kept_plan(&plan, &request.targets)?,
         targets: plan.targets.iter().map(TargetRow::of).collect(),
         moved: Vec::new(),
         share,
