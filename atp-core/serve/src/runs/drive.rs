@@ -20,7 +20,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// Writes the events of a run to the store until it has ended. When the service ends, no more targets are started.
 pub(super) async fn drive(mut run: Run, activity: Activity) {
-    let Activity { service, run: id, active, .. } = &activity;
+    let Activity { service, active, .. } = &activity;
     let mut seq = *active.last.borrow();
     let mut stop_reason = None;
     let mut is_cut = false;
@@ -41,8 +41,7 @@ pub(super) async fn drive(mut run: Run, activity: Activity) {
         {
             taken.push(event);
         }
-        let mut events = Vec::with_capacity(taken.len());
-        let mut ending = None;
+        let mut batch = Batch::default();
         for mut event in taken {
             if let (RunEvent::Finished(outcome), Some(files)) = (&mut event, &files) {
                 publish(files, outcome);
@@ -54,20 +53,23 @@ pub(super) async fn drive(mut run: Run, activity: Activity) {
                 }
             }
             if let RunEvent::Ended(statistics) = &mut event {
-                // Of the outcomes as they are kept.
+                // Of the outcomes as they are kept, so those before it are written first.
+                if !std::mem::take(&mut batch).write(&activity).await {
+                    return;
+                }
                 let duration_ms = statistics.duration_ms;
                 **statistics = RunStatistics { duration_ms, ..active.statistics.lock().clone() };
             }
             let (word, outcome_of) = match &event {
                 RunEvent::Begun(_) => ("begun", None),
                 RunEvent::Started { .. } => ("started", None),
-                RunEvent::Finished(outcome) => ("finished", Some(count(outcome, &active.statistics))),
+                RunEvent::Finished(outcome) => ("finished", Some(TargetRow::of_outcome(outcome))),
                 RunEvent::Stopping(reason) => {
                     stop_reason = Some(reason.clone());
                     ("stopping", None)
                 }
                 RunEvent::Ended(statistics) => {
-                    ending = end(statistics, stop_reason.as_ref(), is_cut);
+                    batch.ending = end(statistics, stop_reason.as_ref(), is_cut);
                     ("ended", None)
                 }
                 // What is of use only while it is new goes into no store.
@@ -79,32 +81,63 @@ pub(super) async fn drive(mut run: Run, activity: Activity) {
             };
             let Ok(data) = serde_json::to_string(&event) else { continue };
             seq += 1;
-            events.push(EventRow { seq, word, data, outcome_of });
+            batch.events.push(EventRow { seq, word, data, outcome_of });
+            if let RunEvent::Finished(outcome) = event {
+                batch.outcomes.push((seq, outcome));
+            }
         }
-        if ending.is_some() && is_cut {
+        if batch.ending.is_some() && is_cut {
             seq += 1;
             let (word, data) = INTERRUPTED;
-            events.push(EventRow { seq, word, data: data.to_owned(), outcome_of: None });
+            batch.events.push(EventRow { seq, word, data: data.to_owned(), outcome_of: None });
         }
+        if !batch.write(&activity).await {
+            // Dropping the run aborts it.
+            return;
+        }
+    }
+}
+
+/// Events that are written together.
+#[derive(Default)]
+struct Batch {
+    events: Vec<EventRow>,
+    /// Those of them that are outcomes, by the numbers of their events.
+    outcomes: Vec<(i64, Box<Outcome>)>,
+    ending: Option<Ending>,
+}
+
+impl Batch {
+    /// Writes it, and then counts its outcomes, as they were written, and shows its events. False if the run cannot go on, as the
+    /// store will not take them.
+    async fn write(self, activity: &Activity) -> bool {
+        let Batch { events, mut outcomes, ending } = self;
+        let (run, active) = (activity.run, &activity.active);
         if events.is_empty() && ending.is_none() {
-            continue;
+            return true;
         }
-        let change = Change::Events { run: *id, events, ending };
-        let mut written = write(&activity, &change).await;
+        let last = events.last().map(|event| event.seq);
+        let change = Change::Events { run, events, ending };
+        let mut written = write(activity, &change).await;
         if written.as_ref().is_err_and(StoreError::is_for_good)
             && let Change::Events { events, ending, .. } = change
         {
-            written = write_singly(&activity, events, ending).await;
+            written = write_singly(activity, events, &mut outcomes, ending).await;
         }
         if let Err(error) = written {
             if !matches!(error, StoreError::Closed) {
                 let error = &error as &dyn std::error::Error;
-                tracing::error!(run = id, error, "the run is aborted: the store will not take its events");
+                tracing::error!(run, error, "the run is aborted: the store will not take its events");
             }
-            // Dropping the run aborts it.
-            return;
+            return false;
         }
-        active.last.send_replace(seq);
+        for (_, outcome) in &outcomes {
+            active.statistics.lock().add(outcome);
+        }
+        if let Some(last) = last {
+            active.last.send_replace(last);
+        }
+        true
     }
 }
 
@@ -140,13 +173,15 @@ async fn write(activity: &Activity, change: &Change) -> Result<(), StoreError> {
     }
 }
 
-/// Writes events one by one, without those that the store refuses for good. An outcome is written without its data then.
+/// Writes events one by one, without those that the store refuses for good. An outcome is told without its data then; where the store
+/// has not recorded it before, it has failed, also in `outcomes`.
 ///
 /// # Errors
 /// The store is closed or another service's, or it refuses the run's end for good.
 async fn write_singly(
     activity: &Activity,
     events: Vec<EventRow>,
+    outcomes: &mut [(i64, Box<Outcome>)],
     ending: Option<Ending>,
 ) -> Result<(), StoreError> {
     let run = activity.run;
@@ -155,7 +190,8 @@ async fn write_singly(
         let mut written = write(activity, &one(event.clone())).await;
         if let Err(error) = &written
             && error.is_for_good()
-            && let Some(rest) = without_data(&event, error)
+            && let Some((_, outcome)) = outcomes.iter_mut().find(|(seq, _)| *seq == event.seq)
+            && let Some(rest) = without_data(activity, &event, outcome, error).await
         {
             written = write(activity, &one(rest)).await;
         }
@@ -176,16 +212,20 @@ async fn write_singly(
 }
 
 /// The event of an outcome without the outcome's data.
-fn without_data(event: &EventRow, error: &StoreError) -> Option<EventRow> {
-    let RunEvent::Finished(mut outcome) = serde_json::from_str(&event.data).ok()? else { return None };
-    take_out(&mut outcome, error);
-    let data = serde_json::to_string(&RunEvent::Finished(outcome)).ok()?;
+async fn without_data(
+    activity: &Activity,
+    event: &EventRow,
+    outcome: &mut Box<Outcome>,
+    error: &StoreError,
+) -> Option<EventRow> {
+    let key = &event.outcome_of.as_ref()?.key;
+    // An outcome that is recorded stays as it is, and is asked for with its data.
+    match activity.service.runs().store.has_outcome(activity.run, key).await {
+        Ok(true) => outcome.data = None,
+        Ok(false) | Err(_) => take_out(outcome, error),
+    }
+    let data = serde_json::to_string(&RunEvent::Finished(outcome.clone())).ok()?;
     Some(EventRow { data, ..event.clone() })
-}
-
-fn count(outcome: &Outcome, statistics: &parking_lot::Mutex<RunStatistics>) -> TargetRow {
-    statistics.lock().add(outcome);
-    TargetRow::of_outcome(outcome)
 }
 
 fn end(statistics: &RunStatistics, stop_reason: Option<&StopReason>, is_cut: bool) -> Option<Ending> {

@@ -304,9 +304,10 @@ async fn write_events(
             ON CONFLICT (run, seq) DO NOTHING";
         db.execute(statement, values![run, *seq, *word, data]).await?;
         let Some(target) = outcome_of else { continue };
-        // A target of the run has its outcome, or gets it here: it was never started, or the disk was full. Others were
-        // settled when the run was planned.
-        let statement = "UPDATE targets SET state = 'finished', outcome = $3, shown = TRUE
+        // A target of the run has its outcome, which stays as it was recorded, or gets it here: it was never started, or the disk was
+        // full. Others were settled when the run was planned.
+        let statement = "UPDATE targets SET state = 'finished', shown = TRUE,
+            outcome = CASE WHEN state = 'finished' AND NOT shown THEN outcome ELSE $3 END
             WHERE run = $1 AND key = $2 AND state <> 'settled'";
         if db.execute(statement, values![run, &target.key, data]).await? == 0 {
             insert(db, run, target, "settled", Some(data), false).await?;

@@ -140,6 +140,13 @@ impl Store {
         read.map_err(|error| self.failed(error))
     }
 
+    /// Whether a target of a run has its outcome, as it was recorded.
+    pub(crate) async fn has_outcome(&self, run: i64, key: &str) -> Result<bool, StoreError> {
+        let statement = "SELECT outcome FROM targets WHERE run = $1 AND key = $2 AND state = 'finished'";
+        let read = self.readers.row(statement, values![run, key]).await;
+        read.map(|row| row.is_some()).map_err(|error| self.failed(error))
+    }
+
     /// Outcomes of a run after the one of this number, in the order of the plan: at most `limit`, and fewer if they are large. Of a
     /// target that was started and has none the outcome is unknown, if the run is not under way.
     pub(crate) async fn outcomes(

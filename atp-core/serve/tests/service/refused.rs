@@ -96,6 +96,31 @@ async fn an_outcome_that_a_file_refuses_for_good_is_kept_without_its_data() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_outcome_of_which_only_the_event_is_refused_stays_as_it_was_recorded() {
+    let bed = Bed::of(fleet(3), Clock::system(), |_| {}).await;
+    let mut file = SqliteConnectOptions::new().filename(bed.folder.path().join("runs.sqlite"));
+    file = file.busy_timeout(Duration::from_secs(60));
+    let mut connection = file.connect().await.unwrap();
+    let trigger = "CREATE TRIGGER b BEFORE INSERT ON events WHEN new.data LIKE '%\"vm1\"%hunter2%'
+         BEGIN SELECT RAISE(ABORT, 'shorter'); END;";
+    sqlx::raw_sql(trigger).execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+    let (told, outcomes) = run(&bed, &echo(&["*"])).await;
+    for outcome in &outcomes {
+        let kept = (&outcome["status"], &outcome["data"]["stdout"]["text"]);
+        assert_eq!(kept, (&json!("ok"), &json!("hunter2\n")), "{outcome}");
+        let of_it: Vec<_> = told
+            .iter()
+            .filter(|event| event["event"] == "finished" && event["vm"] == outcome["vm"])
+            .collect();
+        assert_eq!(of_it.len(), 1, "{told:?}");
+        assert_eq!((&of_it[0]["status"], &of_it[0]["error"]), (&json!("ok"), &Value::Null), "{told:?}");
+        assert_eq!(of_it[0]["data"].is_null(), outcome["vm"] == "vm1", "{told:?}");
+    }
+    assert_eq!(told.last().unwrap()["counts"]["ok"], 3, "{told:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_outcome_that_a_database_refuses_for_good_is_told_without_its_data() {
     let (bed, server) = controller(3).await;
     let checks =
