@@ -82,8 +82,11 @@ impl ReconnectRetry {
     }
 
     /// The error to report for work that is given up. However the last attempt to reach its host failed, what happened to
-    /// the work is that its connection was lost.
+    /// the work is that its connection was lost. What this machine's disk did not do in time has nothing to do with that.
     pub(super) fn given_up(&self, error: ProtocolError) -> ProtocolError {
+        if error.kind() == ErrorKind::LocalFileError {
+            return error;
+        }
         let kind = error.transport_kind();
         let is_unreached = error.is_timeout() || is_lost(&error) || kind == Some(ErrorKind::CircuitOpen);
         match self.is_down && is_unreached && kind != Some(ErrorKind::ConnectionLost) {
@@ -107,6 +110,7 @@ impl ReconnectRetry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use atp_protocol::files::FileError;
     use atp_transport::{LibvirtError, TransportError};
 
     fn error(kind: ErrorKind) -> ProtocolError {
@@ -154,6 +158,12 @@ mod tests {
                 assert!(!given_up.is_unreachable() && given_up.is_retryable(), "{given_up}");
             }
         }
+        let late = std::io::Error::new(std::io::ErrorKind::TimedOut, "late");
+        let local =
+            FileError::Local { action: "write", path: "copy".into(), source: std::sync::Arc::new(late) };
+        let local = ProtocolError::from(local);
+        assert!(local.is_timeout());
+        assert_eq!(retry.given_up(local).kind(), "local-file-error", "the disk is this machine's");
         let refused = retry.given_up(error(ErrorKind::VmNotFound));
         assert_eq!(refused.kind(), "vm-not-found", "the daemon answered");
     }

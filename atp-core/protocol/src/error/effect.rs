@@ -84,8 +84,9 @@ impl ProtocolError {
             ProtocolError::Timeout { .. }
             | ProtocolError::VmSilent { .. }
             | ProtocolError::StillRunning { .. } => true,
+            // A disk has its own: one that a network is in between.
             ProtocolError::File(FileError::Local { source, .. }) => {
-                source.kind() == std::io::ErrorKind::TimedOut
+                source.kind() == std::io::ErrorKind::TimedOut && source.raw_os_error().is_none()
             }
             _ => self.cause().is_some_and(ProtocolError::is_timeout),
         }

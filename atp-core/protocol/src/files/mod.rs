@@ -28,6 +28,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use tokio::task::JoinError;
 use tokio::time::{Instant, timeout_at};
 
 pub use crate::digest::{Digest, InvalidDigest};
@@ -78,7 +79,12 @@ pub struct Progress {
 
 /// Runs blocking work on local files on another thread than those of async work.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    match tokio::task::spawn_blocking(work).await {
+    ended(tokio::task::spawn_blocking(work).await)
+}
+
+/// The result of blocking work. A panic goes on here.
+fn ended<T>(work: std::result::Result<Result<T>, JoinError>) -> Result<T> {
+    match work {
         Ok(result) => result,
         Err(error) => match error.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
@@ -86,6 +92,11 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
             Err(error) => Err(FileError::local("wait for work on", "", io::Error::other(error))),
         },
     }
+}
+
+/// Why a copy ends whose disk did not write it in time. No system call fails so: it has no number.
+fn late() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "the deadline passed before the copy was on disk")
 }
 
 /// As [`blocking`], for work that replaces the destination with its last step. It has to ask before it takes that step: it may not
@@ -104,20 +115,17 @@ async fn blocking_by<T: Send + 'static>(
         }
     }
     let decided = Decided(Arc::default());
-    let late = {
-        let destination = destination.to_owned();
-        move || {
-            let error =
-                io::Error::new(io::ErrorKind::TimedOut, "the deadline passed before the copy was on disk");
-            FileError::local("write", &destination, error)
-        }
+    let (to, asked) = (destination.to_owned(), Arc::clone(&decided.0));
+    let may_begin = move || match asked.swap(true, Ordering::AcqRel) {
+        true => Err(FileError::local("write", &to, late())),
+        false => Ok(()),
     };
-    let (too_late, asked) = (late.clone(), Arc::clone(&decided.0));
-    let may_begin = move || if asked.swap(true, Ordering::AcqRel) { Err(too_late()) } else { Ok(()) };
     let mut work = pin!(blocking(move || work(&may_begin)));
     match timeout_at(deadline, &mut work).await {
         Ok(done) => done,
-        Err(_) if !decided.0.swap(true, Ordering::AcqRel) => Err(late()),
+        Err(_) if !decided.0.swap(true, Ordering::AcqRel) => {
+            Err(FileError::local("write", destination, late()))
+        }
         // The step was begun, and is short.
         Err(_) => work.await,
     }

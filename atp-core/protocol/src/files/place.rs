@@ -31,7 +31,8 @@ pub(super) fn check_folder(destination: &Path) -> Result<()> {
 }
 
 /// Puts the folder `new`, which is open as `root`, at `destination`, beside it. If a folder is there, the files go into
-/// it: a file replaces one of the same name, and what else is there stays. It blocks, for as long as the disk does.
+/// it: a file replaces one of the same name, and what else is there stays. It blocks, for as long as the disk does, and asks when
+/// all of it is on disk whether it may begin.
 ///
 /// # Errors
 /// [`FileError::Occupied`] with a path in the destination that a file or folder cannot replace: nothing was changed
@@ -41,11 +42,13 @@ pub(super) fn put_folder_in_place(
     root: &OwnedFd,
     folders: &Folders,
     destination: &Path,
+    may_begin: &dyn Fn() -> Result<()>,
 ) -> Result<()> {
     let failed = |error: io::Error| FileError::local("write", destination, error);
     let errno = |error: Errno| failed(error.into());
     let above = File::open(folder_of(destination)).map_err(failed)?;
     syncfs(root).map_err(errno)?;
+    may_begin()?;
     if check_folder(destination).is_ok() && fs::symlink_metadata(destination).is_err() {
         finish_folders(root, folders, |_| true).map_err(failed)?;
         match renameat_with(CWD, new, CWD, destination, RenameFlags::NOREPLACE) {
@@ -203,9 +206,13 @@ mod tests {
         }
 
         fn put(&self) -> Result<()> {
+            self.put_if(&|| Ok(()))
+        }
+
+        fn put_if(&self, may_begin: &dyn Fn() -> Result<()>) -> Result<()> {
             let new = self.folder.path().join("new");
             let root = OwnedFd::from(File::open(&new).unwrap());
-            put_folder_in_place(&new, &root, &self.folders, &self.there())
+            put_folder_in_place(&new, &root, &self.folders, &self.there(), may_begin)
         }
 
         fn mode(&self, path: &str) -> u32 {
@@ -246,6 +253,21 @@ mod tests {
         assert_eq!(["a/kept", "top", "a/b/file", "precious"].map(read), ["old", "new", "new", "old"]);
         assert_eq!(fs::read_link(scene.there().join("a/link")).unwrap(), Path::new("anywhere"));
         assert_eq!((scene.mode("a"), scene.mode("a/b")), (0o711, 0o550));
+    }
+
+    #[test]
+    fn nothing_is_put_in_place_that_may_not_begin() {
+        for is_there in [false, true] {
+            let scene = Scene::new();
+            if is_there {
+                fs::create_dir(scene.there()).unwrap();
+            }
+            let late = || Err(FileError::local("write", "it", io::ErrorKind::TimedOut.into()));
+            scene.put_if(&late).unwrap_err();
+            let entries = fs::read_dir(scene.there()).map(Iterator::count).ok();
+            assert_eq!(entries, is_there.then_some(0));
+            assert!(scene.folder.path().join("new/a/b/file").exists());
+        }
     }
 
     #[test]

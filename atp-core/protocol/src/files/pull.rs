@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
-use tokio::time::Instant;
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::{Instant, timeout_at};
 
 use super::allowance::{Allowance, Taken};
 use super::checksum;
@@ -16,7 +17,7 @@ use super::handle::{Chunk, Reader};
 use super::list::{FileInfo, FileKind, stat};
 use super::partial::{self, PRIVATE, partial_path};
 use super::place::check_folder;
-use super::{Progress, TransferPolicy, blocking, blocking_by};
+use super::{Progress, TransferPolicy, blocking, blocking_by, ended, late};
 use crate::carrier::Carrier;
 use crate::digest::Digest;
 use crate::error::FileError;
@@ -53,7 +54,11 @@ pub struct Pull {
     taken: Taken,
     /// Writes files and folders to disk.
     pub(super) sync: fn(&File) -> io::Result<()>,
+    /// Appends to the partial file.
+    pub(super) write: Write,
 }
+
+type Write = fn(&File, &[u8]) -> io::Result<()>;
 
 /// The state of the local partial file.
 #[derive(Debug)]
@@ -62,8 +67,8 @@ struct Partial {
     path: PathBuf,
     hasher: Sha256,
     reader: Reader,
-    /// Whether it is not known that the file has all that the hasher has seen: a write was begun, and its end was not awaited.
-    is_unsure: bool,
+    /// A write that was begun, and whose end was not awaited: whether the file has all that the hasher has seen is not known.
+    writing: Option<JoinHandle<Result<()>>>,
 }
 
 impl Pull {
@@ -78,11 +83,13 @@ impl Pull {
             partial: None,
             taken: Taken::default(),
             sync: File::sync_all,
+            write: |mut file, bytes| file.write_all(bytes),
         }
     }
 
     /// Takes what it writes from an allowance. A file for which there is not enough is not begun, and one that grows beyond it is
-    /// removed: a [`FileError::Local`], within [`FileError::Stopped`].
+    /// removed: a [`FileError::Local`], within [`FileError::Stopped`]. What is kept for other files is waited for, until none of it
+    /// was written for 10 s.
     pub fn within(self, allowance: Allowance) -> Self {
         Pull { taken: Taken::of(allowance), ..self }
     }
@@ -149,25 +156,37 @@ impl Pull {
             FileKind::Directory => return Err(FileError::IsDirectory { path: self.path.clone() }.into()),
             _ => return Err(FileError::NotRegular { path: self.path.clone() }.into()),
         }
-        if let Some(partial) = self.partial.as_mut().filter(|partial| partial.is_unsure) {
+        if let Some(Partial { writing: Some(writing), reader, .. }) = &mut self.partial {
+            // It has the file and its lock as long as it lasts.
+            let late = |_| FileError::local("write", &self.destination, late());
+            if !writing.is_finished() {
+                let _ = timeout_at(work_deadline, writing).await.map_err(late)?;
+            }
             // What it has open in the guest is closed if that is possible.
-            let _ = partial.reader.close(carrier, work_deadline).await;
+            let _ = reader.close(carrier, work_deadline).await;
             self.partial = None;
         }
         // It stays in `self` while anything is awaited, because this future may be dropped.
         let partial = match self.partial.take() {
             Some(partial) => self.partial.insert(partial),
             None => {
-                let opened = self.open_partial(carrier, &info, work_deadline).await?;
+                let (opened, removed) = self.open_partial(carrier, &info, work_deadline).await?;
+                if removed > 0 {
+                    self.taken.removed(removed);
+                }
                 self.partial.insert(opened)
             }
         };
         let resumed_at = partial.reader.offset();
-        self.taken.is_now(resumed_at);
-        let fetched = match self.taken.up_to(info.size.max(resumed_at)) {
+        self.taken.has(resumed_at);
+        let kept = self.taken.keep(info.size, work_deadline).await;
+        // Others may have only for the moment what there is not enough of.
+        let is_resumable = kept.is_err() && resumed_at > 0;
+        let fetched = match kept {
             Ok(()) => {
                 let taken = &mut self.taken;
-                partial.fetch(carrier, info.size, (&self.policy, taken), work_deadline, progress).await
+                let how = (&self.policy, taken, self.write);
+                partial.fetch(carrier, info.size, how, work_deadline, progress).await
             }
             Err(error) => Err(FileError::local("write", &self.destination, error)),
         };
@@ -187,9 +206,9 @@ impl Pull {
                     // After a local write error the partial file has to be examined again.
                     self.partial = None;
                     // A partial file that fills the disk affects other programs, so it is removed.
-                    if is_full(error) {
-                        self.remove_partial(file).await;
-                        self.taken.removed();
+                    if is_full(error) && !is_resumable {
+                        self.remove_partial(file, work_deadline).await;
+                        self.taken.removed(0);
                         is_kept = false;
                     }
                 }
@@ -201,8 +220,8 @@ impl Pull {
         let found = Digest::finish(partial.hasher.clone());
         self.partial = None;
         if found != expected {
-            self.remove_partial(file).await;
-            self.taken.removed();
+            self.remove_partial(file, work_deadline).await;
+            self.taken.removed(0);
             return Err(FileError::Checksum { path: self.shown(), expected, found }.into());
         }
         let pulled = Pulled { path: self.destination.clone(), size: done, resumed_at, digest: found, info };
@@ -238,19 +257,20 @@ impl Pull {
         .await
     }
 
-    pub(super) async fn remove_partial(&self, file: Arc<File>) {
+    /// Removes the partial file, and waits for that until `deadline`.
+    pub(super) async fn remove_partial(&self, file: Arc<File>, deadline: Instant) {
         let path = self.partial_path();
         // A failure to remove it is not worse than the error that is reported already.
-        let _ = tokio::task::spawn_blocking(move || partial::remove(&file, &path)).await;
+        let _ = timeout_at(deadline, spawn_blocking(move || partial::remove(&file, &path))).await;
     }
 
-    /// Opens the partial file and finds how much of it is valid.
+    /// Opens the partial file and finds how much of it is valid. Returns as well how many bytes were removed, as they were not.
     async fn open_partial(
         &self,
         carrier: &impl Carrier,
         info: &FileInfo,
         deadline: Instant,
-    ) -> Result<Partial> {
+    ) -> Result<(Partial, u64)> {
         let (destination, path, sync) = (self.destination.clone(), self.partial_path(), self.sync);
         let check = if self.folder.is_some() { check_folder } else { partial::check_destination };
         let (file, there) = blocking(move || {
@@ -268,12 +288,12 @@ impl Pull {
             let hasher = blocking(move || checksum::of_file(&begun, &path, there)).await?;
             let here = Digest::finish(hasher.clone());
             if checksum::in_guest(carrier, &self.path, there, &self.policy, deadline).await? == here {
-                return Ok(self.partial_of(file, hasher, there));
+                return Ok((self.partial_of(file, hasher, there), 0));
             }
         }
         let (emptied, path) = (file.clone(), self.destination.clone());
         blocking(move || emptied.set_len(0).map_err(|error| FileError::local("write", path, error))).await?;
-        Ok(self.partial_of(file, Sha256::new(), 0))
+        Ok((self.partial_of(file, Sha256::new(), 0), there))
     }
 
     fn partial_of(&self, file: Arc<File>, hasher: Sha256, offset: u64) -> Partial {
@@ -282,7 +302,7 @@ impl Pull {
             path: partial_path(&self.destination),
             hasher,
             reader: Reader::new(self.path.clone(), offset),
-            is_unsure: false,
+            writing: None,
         }
     }
 }
@@ -292,7 +312,7 @@ impl Partial {
         &mut self,
         carrier: &impl Carrier,
         size: u64,
-        (policy, taken): (&TransferPolicy, &mut Taken),
+        (policy, taken, write): (&TransferPolicy, &mut Taken, Write),
         deadline: Instant,
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<()> {
@@ -306,19 +326,18 @@ impl Partial {
             }
             let count = policy.chunk.min(usize::try_from(left).unwrap_or(usize::MAX));
             let Chunk { bytes, end } = self.reader.read(carrier, count, deadline).await?;
-            // Until the file has what was read. A write runs to its end even if this future is dropped, and may fail unseen then.
-            self.is_unsure = true;
             // What the guest sends may be more than it has said.
-            let allowed = taken.up_to(self.reader.offset());
+            let allowed = taken.grow(self.reader.offset());
             allowed.map_err(|error| FileError::local("write", &self.path, error))?;
             self.hasher.update(&bytes);
             let (file, path) = (Arc::clone(&self.file), self.path.clone());
-            blocking(move || {
-                (&*file).write_all(&bytes).map_err(|error| FileError::local("write", path, error))
-            })
-            .await?;
-            self.is_unsure = false;
-            taken.is_now(self.reader.offset());
+            // It runs to its end even if this future is dropped, and may fail unseen then.
+            let writing = self.writing.insert(spawn_blocking(move || {
+                write(&file, &bytes).map_err(|error| FileError::local("write", path, error))
+            }));
+            let written = writing.await;
+            self.writing = None;
+            ended(written)?;
             tell(self.reader.offset());
             if end {
                 return Ok(());

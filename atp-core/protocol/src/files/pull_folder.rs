@@ -184,7 +184,7 @@ impl PullFolder {
             put(&opened, &whole, &destination, may_begin)
         });
         let placed = placed.await;
-        partial.remove_partial(file).await;
+        partial.remove_partial(file, self.policy.before(deadline)).await;
         placed.map(|()| pulled)
     }
 
@@ -258,6 +258,5 @@ fn unpack_and_put(
     let mut archive = archive;
     archive.rewind().map_err(failed)?;
     let folders = unpack(BufReader::with_capacity(1 << 16, archive), &root, whole)?;
-    may_begin()?;
-    put_folder_in_place(unfinished, &root, &folders, destination)
+    put_folder_in_place(unfinished, &root, &folders, destination, may_begin)
 }

@@ -3,7 +3,7 @@
 use std::error::Error as _;
 use std::fs::{self, File};
 use std::future::Future;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -492,6 +492,42 @@ fn what_a_dropped_copy_has_written_is_examined_again() {
 }
 
 #[tokio::test]
+async fn a_dropped_copy_that_is_run_again_waits_for_its_own_write() {
+    static BEGUN: Notify = Notify::const_new();
+    static GOES_ON: OnceLock<()> = OnceLock::new();
+    let (guest, pulling) = (LocalGuest::default(), Pulling::new());
+    let mut pull = pulling.pull();
+    pull.write = |mut file, bytes| {
+        BEGUN.notify_one();
+        GOES_ON.wait();
+        file.write_all(bytes)
+    };
+    let mut quiet = |_| {};
+    tokio::select! {
+        pulled = pull.run(&guest, soon(), &mut quiet) => panic!("{pulled:?}"),
+        () = BEGUN.notified() => {}
+    }
+    let early = Instant::now() + Duration::from_millis(20);
+    assert!(pull.run(&guest, early, &mut quiet).await.unwrap_err().is_timeout());
+    // Longer than another transfer's lock is waited for.
+    let goes_on = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        GOES_ON.set(()).unwrap();
+    };
+    let (pulled, ()) = tokio::join!(pull.run(&guest, soon(), &mut quiet), goes_on);
+    assert_eq!(pulled.unwrap().size, SIZE as u64);
+    pulling.assert_there();
+    assert_eq!(guest.open_files(), 0);
+}
+
+#[test]
+fn only_a_deadline_of_ours_is_one() {
+    let of_the_disk = io::Error::from_raw_os_error(libc::ETIMEDOUT);
+    assert!(!FileError::local("write", "copy", of_the_disk).is_timeout());
+    assert!(FileError::local("write", "copy", late()).is_timeout());
+}
+
+#[tokio::test]
 async fn a_chunk_size_of_zero_is_not_the_end_of_the_file() {
     let (guest, pulling) = (LocalGuest::default(), Pulling::new());
     fs::write(&pulling.original, "short").unwrap();
@@ -629,4 +665,26 @@ async fn a_guest_without_disk_space_gets_a_hint() {
     assert_eq!((error.kind().as_str(), error.effect()), ("guest-file-error", Effect::None), "{error:?}");
     assert_eq!(error.hint(), atp_transport::Hint::CHECK_GUEST_SPACE);
     assert_eq!(names(pushing.folder.path()), ["file"]);
+}
+
+#[tokio::test]
+async fn a_copy_is_counted_once_however_often_it_is_begun() {
+    let (guest, pulling) = (LocalGuest::with_fault(4, Fault::Unsent), Pulling::new());
+    let all = Allowance::of(SIZE as u64 + 10, "the room is used up");
+    let pull = || pulling.pull().within(all.clone());
+    pull().run(&guest, soon(), &mut |_| {}).await.unwrap_err();
+    let begun = fs::metadata(pulling.pull().partial_path()).unwrap().len();
+    assert!(begun > 0 && begun < SIZE as u64, "{begun}");
+    // It waits for what others have; the room is not there, and what was copied stays.
+    all.take(20).unwrap();
+    let error = pull().run(&guest, soon(), &mut |_| {}).await.unwrap_err();
+    assert!(format!("{error:?}").contains("the room is used up"), "{error:?}");
+    assert_eq!(fs::metadata(pulling.pull().partial_path()).unwrap().len(), begun);
+    let all = all.set(SIZE as u64 + 10 - begun, "the room is used up");
+    // The beginning is another one now: it is removed, and does not count any more.
+    fs::write(&pulling.original, content().into_iter().rev().collect::<Vec<_>>()).unwrap();
+    let pulled = pulling.pull().within(all.clone()).run(&guest, soon(), &mut |_| {}).await.unwrap();
+    assert_eq!(pulled.resumed_at, 0);
+    all.take(10).unwrap();
+    assert!(all.take(1).is_err());
 }

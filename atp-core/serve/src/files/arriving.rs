@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use atp_api::ErrorKind;
 use atp_executor::Operation;
@@ -15,14 +14,20 @@ use crate::problem::Refusal;
 use crate::settings::ServeConfig;
 
 /// The files that are being sent or written.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Arriving {
     /// The bytes that each file that is being sent may have, by the id of its folder.
     reserved: Arc<Mutex<HashMap<String, u64>>>,
     /// The bytes that runs under way may still write.
-    of_runs: Arc<AtomicU64>,
+    of_runs: Allowance,
     /// One looks at a time.
     turn: Turn<()>,
+}
+
+impl Default for Arriving {
+    fn default() -> Self {
+        Arriving { reserved: Arc::default(), of_runs: Allowance::of(0, ""), turn: Turn::default() }
+    }
 }
 
 /// The room of a folder, which others have again when this is dropped, but for what is in the folder then.
@@ -75,13 +80,12 @@ impl Arriving {
         }
         let _turn = self.turn.lock().await;
         let bytes = self.left(config).await?.div_ceil(2);
-        self.of_runs.store(bytes, Ordering::Relaxed);
         let told = format!(
             "the files of runs may have {bytes} more bytes, half of what was left of serve.max_files ({}) when this run began: have \
              a run write less, remove files with DELETE /api/v1/files/ID, or raise serve.max_files",
             config.max_files
         );
-        Ok(Some(Allowance::sharing(self.of_runs.clone(), told)))
+        Ok(Some(self.of_runs.set(bytes, told)))
     }
 
     async fn left(&self, config: &ServeConfig) -> Result<u64, Refusal> {
