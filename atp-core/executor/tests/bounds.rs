@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 use std::fs::File;
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -14,7 +15,7 @@ use atp_executor::{
 };
 use atp_fleet::{Fleet, FleetOptions, HostFault, VmFault};
 use atp_transport::{CallDecision, CallInfo, Effect, Interceptor, TransportManager};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 #[path = "common/simulated.rs"]
 mod simulated;
@@ -121,6 +122,15 @@ async fn a_run_pauses_between_looks_whatever_its_policy_says() {
     assert!(calls.load(Ordering::Relaxed) < 1_700, "{calls:?} calls");
 }
 
+/// A FIFO on which readers wait: they go on when this is dropped, so that a test that fails ends.
+struct Released(PathBuf);
+
+impl Drop for Released {
+    fn drop(&mut self) {
+        let _ = File::options().read(true).write(true).open(&self.0);
+    }
+}
+
 #[tokio::test]
 async fn a_step_whose_file_cannot_be_read_ends_by_its_own_deadline() {
     let (_fleet, manager) = bed().await;
@@ -128,17 +138,21 @@ async fn a_step_whose_file_cannot_be_read_ends_by_its_own_deadline() {
     // What opens it waits until it is opened for writing too.
     let hanging = folder.path().join("screen.png");
     assert!(Command::new("mkfifo").arg(&hanging).status().unwrap().success());
-    let text = format!(
-        "name: n\ntargets: '*'\nsteps:\n  - {{assert: {{screen: {{image: '{}'}}}}, timeout: 1s}}\nteardown:\n  - vm: suspend\n",
+    let step = format!(
+        "{{assert: {{screen: {{image: '{}'}}}}, timeout: 1s, retry: {{times: 2, every: 1ms}}}}",
         hanging.display()
     );
+    let text = format!("name: n\ntargets: '*'\nsteps:\n  - {step}\nteardown:\n  - vm: suspend\n");
     let scenario = Operation::Scenario(Arc::new(text.parse().unwrap()));
-    let outcome = run(&manager, scenario, Policy::default()).await;
-    drop(File::options().read(true).write(true).open(&hanging).unwrap());
+    let released = Released(hanging);
+    let outcome =
+        timeout(Duration::from_secs(120), run(&manager, scenario, Policy::default())).await.unwrap();
+    drop(released);
     let Some(Data::Scenario(report)) = &outcome.data else { panic!("{outcome:?}") };
     let [step, undone] = [&report.steps[0], &report.teardown[0]];
     assert_eq!((step.status, step.effect), (Status::Timeout, Effect::None));
     assert!(step.error.as_ref().unwrap().message.contains("files"), "{step:?}");
+    assert_eq!(step.attempts, 1, "each repetition would leave a thread: {step:?}");
     assert_eq!(undone.status, Status::Ok, "the teardown is carried out: {undone:?}");
 }
 

@@ -229,7 +229,7 @@ impl<'a> StepRunner<'a> {
     }
 
     /// Carries out a step, and repeats it as it says. What is known to have ended is repeated whatever it has done; what may still go
-    /// on in the VM is not.
+    /// on in the VM, or reads files on this machine, is not.
     async fn carry_out(&mut self, step: &Step, started: Instant) -> StepReport {
         let mut repetitions = step.retry.map_or(0, |retry| retry.times);
         let pause = step.retry.map_or(Duration::ZERO, |retry| retry.every);
@@ -243,6 +243,7 @@ impl<'a> StepRunner<'a> {
                 || completion.status.is_success()
                 || completion.effect == Effect::Unknown
                 || completion.status == Status::Cancelled
+                || completion.error.as_ref().is_some_and(|error| error.kind == ErrorKind::DeadlinePassed)
                 || Instant::now() + pause >= self.job.deadline();
             if is_over || !self.pauses(pause).await {
                 return self.ended(step, completion, attempts, started).await;
@@ -507,7 +508,8 @@ fn unfit(message: String) -> Completion {
     Completion::failed(Status::Failed, Effect::None, OutcomeError::new(ErrorKind::StepUnfit, message))
 }
 
-/// The completion of a step whose time was over before its files on this machine were read. What reads them ends by itself.
+/// The completion of a step whose time was over before its files on this machine were read. What reads them goes on, and has a thread:
+/// the step is not repeated.
 fn files_late() -> Completion {
     let message = "the deadline passed before the files of the step were read on this machine";
     let error = OutcomeError::new(ErrorKind::DeadlinePassed, message)
