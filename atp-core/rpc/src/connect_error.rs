@@ -190,6 +190,14 @@ pub enum ConnectFailure {
         /// Why none of it serves.
         reason: &'static str,
     },
+    /// The daemon wants to know who is there, and is not verified: with `no_verify` it may be anyone.
+    #[error(
+        "cannot authenticate: with no_verify the far end may be anyone, to whom no password and no ticket is sent (it offers {offered})"
+    )]
+    Unverified {
+        /// What the daemon offers.
+        offered: String,
+    },
     /// polkit does not let this user in, or has no agent that could ask for a password.
     #[error(
         "polkit does not let this user in ({0}): be root or in the group libvirt, or add a polkit rule for org.libvirt.unix.manage"

@@ -34,9 +34,6 @@ const IN_THE_CLEAR: &str = if cfg!(feature = "gssapi") {
     "over plain TCP it has to be GSSAPI, a feature that is not built in: use TLS, ssh or a socket"
 };
 
-const TO_ANYONE: &str =
-    "with no_verify the far end may be anyone, to whom no password is sent: leave no_verify out of the URI";
-
 /// Bytes of a nonce, before they are encoded.
 const NONCE: usize = 18;
 
@@ -51,6 +48,10 @@ pub(super) async fn authenticate(
     let refuse = |reason| Err(ConnectFailure::Mechanism { offered: format!("SASL {offered}"), reason });
     let is_offered =
         |name: &str| offered.split(',').any(|one| one == name) && wanted.is_none_or(|wanted| wanted == name);
+    // Daemons encrypt by Kerberos over plain TCP alone: where TLS or ssh does that, they offer no layer of their own.
+    if !way.private && matches!(way.uri.transport, Transport::Tls | Transport::Ssh) {
+        return Err(ConnectFailure::Unverified { offered: format!("SASL {offered}") });
+    }
     // Only mechanisms with a password need a private way.
     let by_password = MECHANISMS.iter().find(|(name, _)| way.private && is_offered(name));
     #[cfg(feature = "gssapi")]
@@ -59,11 +60,7 @@ pub(super) async fn authenticate(
         return gssapi::authenticate(link, host, way.private, way.layer).await;
     }
     let Some((name, hash)) = by_password else {
-        return refuse(match way.uri.transport {
-            _ if way.private => KNOWN,
-            Transport::Tls | Transport::Ssh => TO_ANYONE,
-            _ => IN_THE_CLEAR,
-        });
+        return refuse(if way.private { KNOWN } else { IN_THE_CLEAR });
     };
     let Credentials { user, password } = credentials?;
     let Some(hash) = *hash else {

@@ -30,6 +30,8 @@ const OWN: &str = "have the daemon's authority sign a certificate for this machi
 const ALLOWED: &str = "ask for the subject of that certificate in tls_allowed_dn_list of the daemon's configuration (libvirtd.conf or virtproxyd.conf)";
 const PKI: &str = "put that file there and make it readable, or name the folder with the certificates by `pkipath=` in the URI";
 const KEY: &str = "correct `keyfile=` in the URI, or make the key readable";
+const VERIFY: &str =
+    "leave no_verify out of the URI, and have the daemon's certificate or the host's key verified";
 const AUTH_FILE: &str =
     "correct that file, LIBVIRT_AUTH_FILE or `authfile=` in the URI, or give the host an `auth` section";
 const SESSION: &str = "a daemon of the user needs a folder of the user's: set XDG_RUNTIME_DIR (/run/user/UID) or HOME to one that can be written";
@@ -104,6 +106,7 @@ fn sort(uri: &LibvirtUri, stage: Stage, failure: ConnectFailure) -> ConnectError
                 _ => others,
             }))
         }
+        ConnectFailure::Unverified { .. } => failed(ErrorKind::AuthFailed, &failure).advise(VERIFY),
         ConnectFailure::NoCredentials => failed(ErrorKind::AuthFailed, &failure).advise(CREDENTIALS),
         ConnectFailure::Polkit(_) | ConnectFailure::Kerberos(_) | ConnectFailure::Sasl(_) => {
             failed(ErrorKind::AuthFailed, &failure)
@@ -292,5 +295,13 @@ mod tests {
             assert_eq!(error.kind, ErrorKind::AuthFailed);
             assert_eq!(error.advice, Some(Hint::from(advice)), "{fault:?}");
         }
+    }
+
+    #[test]
+    fn who_does_not_verify_the_daemon_is_not_sent_to_the_engine_that_gives_the_password_away() {
+        let uri = LibvirtUri::parse("qemu+tls://h/system?no_verify=1").unwrap();
+        let failure = ConnectFailure::Unverified { offered: "SASL DIGEST-MD5".to_owned() };
+        let error = sort(&uri, Stage::Authenticate, failure);
+        assert_eq!((error.kind, error.advice), (ErrorKind::AuthFailed, Some(Hint::from(VERIFY))));
     }
 }
