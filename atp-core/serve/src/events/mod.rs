@@ -7,13 +7,13 @@ mod kept;
 mod monitors;
 mod watching;
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use atp_executor::{HostSelector, Selection, Selector};
-use atp_transport::{HostId, HostInfo, TransportEvent, WatchItem, WatchOptions};
+use atp_transport::{ConnectionPool, HostId, HostInfo, TransportEvent, WatchItem, WatchOptions};
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
@@ -279,16 +279,24 @@ async fn read_transport(service: &Service) {
 async fn read_vms(service: &Service, options: WatchOptions, note: fn(&Service, WatchItem)) {
     let mut look = tokio::time::interval(LOOK);
     let mut changes = service.manager().events();
-    let mut watched = BTreeSet::new();
+    let mut watched = HashMap::new();
     let mut watches = SelectAll::new();
     loop {
         // Hosts that are watched already lose no event while others are added.
-        let added: Vec<_> = hosts(service).filter(|host| !watched.contains(host)).collect();
+        let added = unwatched(&mut watched, service.manager().pools(), |pool| pool.host_id());
         if !added.is_empty() {
-            let selection = Selection::hosts(added.iter().map(HostSelector::of));
+            let selection = Selection::hosts(added.iter().map(|pool| HostSelector::of(pool.host_id())));
             // Fails only if a host was removed meanwhile: the next look is without it.
             if let Ok(watch) = service.executor().watch(&selection, &options) {
-                watched.extend(added);
+                let is_there = |pool: &Arc<ConnectionPool<_>>| {
+                    let now = service.manager().pool(pool.host_id().as_str());
+                    now.is_ok_and(|now| Arc::ptr_eq(&now, pool))
+                };
+                // Otherwise it may be another one that is watched now.
+                if !added.iter().all(is_there) {
+                    continue;
+                }
+                watched.extend(added.iter().map(|pool| (pool.host_id().clone(), Arc::downgrade(pool))));
                 let items = stream::unfold(watch, async |mut watch| Some((watch.next().await?, watch)));
                 watches.push(items.boxed());
             }
@@ -297,7 +305,7 @@ async fn read_vms(service: &Service, options: WatchOptions, note: fn(&Service, W
             tokio::select! {
                 Some(item) = watches.next() => {
                     // One of this id may have been added in its place.
-                    let was_removed = matches!(&item, WatchItem::Removed { host, .. } if watched.remove(host));
+                    let was_removed = matches!(&item, WatchItem::Removed { .. });
                     note(service, item);
                     if was_removed {
                         break;
@@ -314,8 +322,15 @@ async fn read_vms(service: &Service, options: WatchOptions, note: fn(&Service, W
     }
 }
 
-fn hosts(service: &Service) -> impl Iterator<Item = HostId> {
-    service.manager().pools().into_iter().map(|pool| pool.host_id().clone())
+/// The hosts that are not watched, also in place of a removed one whose end was lost. Those that are gone are forgotten.
+fn unwatched<P>(
+    watched: &mut HashMap<HostId, Weak<P>>,
+    mut pools: Vec<Arc<P>>,
+    id: impl Fn(&P) -> &HostId,
+) -> Vec<Arc<P>> {
+    watched.retain(|_, pool| pool.strong_count() > 0);
+    pools.retain(|pool| watched.get(id(pool)).is_none_or(|one| one.as_ptr() != Arc::as_ptr(pool)));
+    pools
 }
 
 fn note(service: &Service, item: WatchItem) {
@@ -337,4 +352,26 @@ fn note(service: &Service, item: WatchItem) {
 
 fn as_json<T: Serialize>(value: &T) -> Value {
     serde_json::to_value(value).unwrap_or_else(|error| json!({"error": error.to_string()}))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_in_the_place_of_one_whose_end_was_lost_is_watched() {
+        let pool = |id: &str| Arc::new(id.parse::<HostId>().unwrap());
+        let (first, second, other) = (pool("h1"), pool("h1"), pool("h2"));
+        let mut watched = HashMap::new();
+        let mut look = |pools: &[&Arc<HostId>]| {
+            let pools = pools.iter().map(|pool| Arc::clone(pool)).collect();
+            let added = unwatched(&mut watched, pools, |id| id);
+            watched.extend(added.iter().map(|pool| (HostId::clone(pool), Arc::downgrade(pool))));
+            added.iter().map(Arc::as_ptr).collect::<Vec<_>>()
+        };
+        assert_eq!(look(&[&first, &other]), [Arc::as_ptr(&first), Arc::as_ptr(&other)]);
+        assert!(look(&[&first, &other]).is_empty());
+        assert_eq!(look(&[&second, &other]), [Arc::as_ptr(&second)]);
+        assert!(look(&[&second, &other]).is_empty());
+    }
 }
