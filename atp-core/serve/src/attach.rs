@@ -14,14 +14,14 @@ use atp_api::{ErrorKind, OutcomeError};
 use atp_transport::{ChannelOptions, DomainChannel, ExecuteOptions};
 use axum::extract::State;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
-use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
+use axum::extract::ws::{CloseFrame, Message, WebSocketUpgrade, close_code};
 use axum::http::Method;
 use axum::response::Response;
 use bytes::Bytes;
-use futures_util::{SinkExt as _, StreamExt as _};
+use futures_util::{Sink, SinkExt as _, Stream, StreamExt as _};
 use parking_lot::Mutex;
 use serde_json::json;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::{Instant, interval, timeout};
 
 use crate::auth::{Access, Caller, Token, may_see_host, may_see_vm, permit_other};
@@ -151,7 +151,9 @@ async fn open(
     let task = service.tasks().token();
     Ok(upgrade.on_upgrade(async move |socket| {
         let (_slot, _task) = (slot, task);
-        pass(channel, socket, &session).await;
+        let (to_client, from_client) = socket.split();
+        let stopping = session.service.stopping().cancelled();
+        pass(channel, to_client, from_client, || session.refusal(), stopping).await;
         let Session { host, vm, verb, .. } = session;
         tracing::debug!(host, vm, verb, "ended");
     }))
@@ -218,8 +220,14 @@ impl Session {
 }
 
 /// Passes bytes both ways until either side ends. Nothing waits here but one message of each direction.
-async fn pass(channel: DomainChannel, socket: WebSocket, session: &Session) {
-    let (mut to_client, mut from_client) = socket.split();
+/// `refusal` says why they may not go on.
+async fn pass<E>(
+    channel: impl AsyncRead + AsyncWrite,
+    mut to_client: impl Sink<Message> + Unpin,
+    mut from_client: impl Stream<Item = Result<Message, E>> + Unpin,
+    refusal: impl Fn() -> Option<&'static str>,
+    stopping: impl Future<Output = ()>,
+) {
     let (mut from_guest, mut to_guest) = tokio::io::split(channel);
     let active = Mutex::new(Instant::now());
     let receive = async {
@@ -239,7 +247,7 @@ async fn pass(channel: DomainChannel, socket: WebSocket, session: &Session) {
                     if active.lock().elapsed() > IDLE {
                         return End::Refused("nothing has come from either side for an hour");
                     }
-                    if let Some(why) = session.refusal() {
+                    if let Some(why) = refusal() {
                         return End::Refused(why);
                     }
                     Message::Ping(Bytes::new())
@@ -279,7 +287,7 @@ async fn pass(channel: DomainChannel, socket: WebSocket, session: &Session) {
                 End::Lost(error) => timeout(DomainChannel::REST, receive).await.unwrap_or(End::Lost(error)),
                 end => end,
             },
-            () = session.service.stopping().cancelled() => End::Stopping,
+            () = stopping => End::Stopping,
         }
     };
     let end = match end {
@@ -308,4 +316,55 @@ async fn pass(channel: DomainChannel, socket: WebSocket, session: &Session) {
     };
     // The client may be gone.
     let _unheard = timeout(LAST, told).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use futures_util::stream;
+    use tokio::time::sleep;
+    use tokio_util::sync::PollSender;
+
+    use super::*;
+
+    /// When a session ends in which the client and the guest each send once, and why.
+    async fn end_of(client: Duration, guest: Duration) -> (Duration, CloseFrame) {
+        let begun = Instant::now();
+        let (channel, mut of_guest) = tokio::io::duplex(64);
+        let (to_client, mut told) = tokio::sync::mpsc::channel(1024);
+        let from_client = stream::once(async move {
+            sleep(client).await;
+            Ok::<_, Infallible>(Message::Binary("x".into()))
+        });
+        let from_client = Box::pin(from_client.chain(stream::pending()));
+        let guest = async {
+            sleep(guest).await;
+            of_guest.write_all(b"y").await.unwrap();
+            std::future::pending::<()>().await;
+        };
+        let passed = pass(channel, PollSender::new(to_client), from_client, || None, std::future::pending());
+        let close = async {
+            loop {
+                if let Some(Message::Close(close)) = told.recv().await {
+                    return (begun.elapsed(), close.unwrap());
+                }
+            }
+        };
+        tokio::select! {
+            (_, close) = async { tokio::join!(passed, close) } => close,
+            () = guest => unreachable!(),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_in_which_nothing_comes_ends_after_an_hour() {
+        let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+        for (client, guest) in [(minutes(5), minutes(50)), (minutes(50), minutes(5))] {
+            let (after, close) = end_of(client, guest).await;
+            assert!((minutes(50) + IDLE..=minutes(50) + IDLE + 2 * BEAT).contains(&after), "{after:?}");
+            assert_eq!(close.code, close_code::POLICY);
+            assert!(close.reason.contains("an hour"), "{}", close.reason);
+        }
+    }
 }
