@@ -1,10 +1,12 @@
 //! A disk that is full: a small file system of the service's own.
 
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpStream;
 use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::bed::{Bed, ask};
+use crate::bed::{Bed, LONG, ask};
 
 /// Runs a command in the file systems of the service, which no other process has.
 fn inside(pid: u32, script: &str) -> String {
@@ -22,6 +24,18 @@ fn inside(pid: u32, script: &str) -> String {
         .output()
         .unwrap_or_else(|error| panic!("nsenter: {error}"));
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+/// Reads the events of a run until one of its targets is started: what is told is in the store.
+fn hears_of_a_start(address: &str, token: &str, run: &Value) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(LONG)).unwrap();
+    let head = format!(
+        "GET /api/v1/runs/{run}/events HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {token}\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut lines = BufReader::new(stream).lines();
+    assert!(lines.any(|line| line.unwrap().contains(r#""event":"started""#)));
 }
 
 #[test]
@@ -69,7 +83,12 @@ fn outcomes_on_a_full_disk_wait_for_room_and_the_service_goes_on() {
     };
     let (status, begun) = served.start(&token, "k1", &run("*", 1));
     assert_eq!(status, 201, "{begun}");
+    // A write of the service while the disk fills would leave room behind: it stands still, while a program of 3 s is under way and all
+    // that is known of it is written.
+    hears_of_a_start(&served.address, &token, &begun["id"]);
+    served.signal("STOP");
     inside(pid, &format!("dd if=/dev/zero of={folder}/fill bs=4k; sync"));
+    served.signal("CONT");
     served.says("the store failed");
     assert_eq!(served.get("/healthz", "").0, 200);
     let (status, refused) = served.start(&token, "k2", &run("h1/vm1", 1));
