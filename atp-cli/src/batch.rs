@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use atp_executor::{
-    Data, Executor, History, Notice, Operation, Outcome, Plan, Run, RunEvent, Selection, StateFilter,
+    Data, Executor, History, Notice, Operation, Outcome, Plan, Run, RunEvent, RunStatistics, Selection,
+    StateFilter,
 };
 use atp_transport::TransportManager;
 use tokio::time::Instant;
@@ -302,14 +303,15 @@ impl Events for Run {
     }
 }
 
-/// Reports all events of a run; `seen` gets each outcome first.
+/// Reports all events of a run; `seen` gets each outcome first. Returns whether all could be read.
 pub(crate) async fn drive(
     mut run: impl Events,
     report: &mut Report<'_>,
     interrupts: &Interrupts,
     mut seen: impl FnMut(&Outcome),
-) {
+) -> bool {
     let (mut is_noted, mut has_ended, mut is_broken) = (interrupts.received().is_some(), false, false);
+    let mut told = RunStatistics::default();
     let mut ticks = tokio::time::interval(progress::TICK);
     loop {
         tokio::select! {
@@ -320,6 +322,7 @@ pub(crate) async fn drive(
             }) {
                 Some(RunEvent::Finished(outcome)) => {
                     seen(&outcome);
+                    told.add(&outcome);
                     report.take(*outcome);
                 }
                 Some(RunEvent::Started { host, vm }) => report.started(&host, vm.as_deref()),
@@ -343,8 +346,12 @@ pub(crate) async fn drive(
             }
         }
     }
+    if is_broken && !has_ended {
+        report.ended(&told);
+    }
     // Without its numbers nothing is known of the run, not even that it failed.
     report.ending.bug |= !has_ended && !is_broken;
+    !is_broken
 }
 
 /// Says that a selection has no target, and why.

@@ -253,7 +253,8 @@ impl<'a> Report<'a> {
             }
         }
         console.styled(&failures);
-        if !self.ending.matched_nothing || self.statistics.total() > 0 {
+        let has_said_why = self.ending.matched_nothing || self.ending.failures;
+        if !has_said_why || self.statistics.total() > 0 {
             summary::print(&self.statistics, self.done_before, console, self.context.dry_run, took);
         }
         self.ending.code()

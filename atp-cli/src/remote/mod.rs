@@ -1,12 +1,16 @@
 //! Runs through a service (`--server`), over its warm connections: with the same reports, exit codes and signals as runs of
 //! this program's own. The run is the service's, and goes on there if this program is killed.
 
+use std::collections::HashSet;
 use std::pin::pin;
 use std::time::Duration;
 
 use atp_api::domain::DomainInfo;
 use atp_api::serve::RunSummary;
-use atp_api::{Data, DryRun, PlanReport, PlannedTarget, RunRequest, Targets};
+use atp_api::{
+    Data, DryRun, Effect, ErrorKind, HostId, OutcomeError, PlanReport, PlannedTarget, RunRequest, Status,
+    Targets,
+};
 use atp_client::{Client, ClientError, ClientOptions, RunEvents, RunFiles};
 use atp_executor::{Outcome, RunEvent};
 use tokio::sync::mpsc;
@@ -141,8 +145,16 @@ async fn run_one<'a>(
             report.reserved = reservations::of_service(client, context).await;
         }
         let signals = AbortOnDropHandle::new(tokio::spawn(tell(client.clone(), run, interrupts.clone())));
-        drive(follow(client, files, &begun), report, interrupts, |_| {}).await;
+        let mut told = HashSet::new();
+        let seen = |outcome: &Outcome| {
+            told.insert((outcome.host.clone(), outcome.vm.clone()));
+        };
+        let is_whole = drive(follow(client, files, &begun), report, interrupts, seen).await;
         drop(signals);
+        // Of a run that is continued it is not known here which targets it still has.
+        if !is_whole && resumed.is_none() {
+            report.take_all(untold(plan, run, &told));
+        }
         report.ending.signal = interrupts.received();
         if report.ending.signal.is_some() || report.ending.stopped_early {
             let again = format!(
@@ -152,6 +164,27 @@ async fn run_one<'a>(
         }
     }
     Ok(())
+}
+
+/// The outcomes of the targets of a plan of which a run told none before its service was lost.
+fn untold(plan: PlanReport, run: u64, told: &HashSet<(Option<HostId>, Option<String>)>) -> Vec<Outcome> {
+    let unknown = |target: PlannedTarget| {
+        let error = OutcomeError::new(
+            ErrorKind::OutcomeUnknown,
+            format!("the service was lost before it told what became of this target in run {run}"),
+        )
+        .with_hint("look at the run on the page of the service, or of another one with the same database; do not repeat it blindly");
+        Outcome {
+            host: Some(target.host),
+            vm: target.vm,
+            uuid: target.uuid,
+            effect: Effect::Unknown,
+            error: Some(error),
+            ..Outcome::not_started(plan.op.clone(), Status::Failed)
+        }
+    };
+    let planned = plan.settled.into_iter().chain(plan.targets.into_iter().map(unknown));
+    planned.filter(|outcome| !told.contains(&(outcome.host.clone(), outcome.vm.clone()))).collect()
 }
 
 /// The number of the run to be continued, if there is one.

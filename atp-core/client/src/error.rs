@@ -71,7 +71,7 @@ pub enum ClientError {
         reason: String,
     },
     /// The events of a run could not be read any more. The run goes on in the service.
-    #[error("the events of run {run} could not be read for {for_how_long:?}; the run goes on in the service")]
+    #[error("the events of run {run} could not be read for {} s; the run goes on in the service", .for_how_long.as_secs())]
     EventsLost {
         /// The run's id.
         run: u64,
@@ -88,7 +88,7 @@ pub enum ClientError {
         run: u64,
     },
     /// The events of the service could not be read any more.
-    #[error("the events of the service could not be read for {for_how_long:?}")]
+    #[error("the events of the service could not be read for {} s", .for_how_long.as_secs())]
     StreamLost {
         /// How long it was tried.
         for_how_long: Duration,
@@ -129,9 +129,9 @@ impl ClientError {
                 Some("check the address: it is the one that `atp serve` prints when it starts".into())
             }
             ClientError::Address { .. } => Some("write it as https://HOST:PORT or http://HOST:PORT".into()),
-            ClientError::EventsLost { .. } => {
-                Some("look at the run on the service's page, or read its events again".into())
-            }
+            ClientError::EventsLost { .. } => Some(
+                "look at the run on the page of the service, or of another one with the same database".into(),
+            ),
             ClientError::Interrupted { run } => Some(
                 format!("do what is left of it with the same command and --resume {run}, or on the page")
                     .into(),
