@@ -76,9 +76,9 @@ fn a_host_that_never_answers_costs_its_timeout_and_no_more() {
     let silent = format!("silent=qemu+tcp://{}/system", listener.local_addr().unwrap());
     let started = Instant::now();
     let run = Home::new()
-        .run(["--host", DEMO, "--host", &silent, "vm", "list", "--timeout", "3s", "-o", "json"])
+        .run(["--host", DEMO, "--host", &silent, "vm", "list", "--timeout", "10s", "-o", "json"])
         .exits(1);
-    assert!(started.elapsed() < Duration::from_secs(25), "{:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(50), "{:?}", started.elapsed());
     let statuses: Vec<_> = run.outcomes().iter().map(|outcome| outcome["status"].clone()).collect();
     assert_eq!(statuses, ["ok", "unreachable"]);
 }
@@ -89,7 +89,7 @@ fn a_host_that_never_answers_leaves_the_others_half_of_the_time_for_the_run() {
     let silent = format!("silent=qemu+tcp://{}/system", listener.local_addr().unwrap());
     for command in [&["vm", "list"][..], &["vm", "suspend", "*"], &["doctor"]] {
         let args =
-            [&["--host", DEMO, "--host", &silent, "--deadline", "6s", "-o", "json"][..], command].concat();
+            [&["--host", DEMO, "--host", &silent, "--deadline", "20s", "-o", "json"][..], command].concat();
         let run = Home::new().run(args);
         let outcomes = run.outcomes();
         let status = |field: &str, name: &str| {
@@ -201,10 +201,10 @@ fn a_listing_of_many_hosts_ends_at_the_deadline_with_the_hosts_that_answer() {
     let dead = listeners.iter().enumerate().map(silent);
     let hosts: Vec<_> = (0..90).map(|n| format!("live{n}=test:///default")).chain(dead).collect();
     let mut args: Vec<_> = hosts.iter().flat_map(|host| ["--host", host]).collect();
-    args.extend(["vm", "list", "--timeout", "4s", "-o", "json"]);
+    args.extend(["vm", "list", "--timeout", "20s", "-o", "json"]);
     let started = Instant::now();
     let run = home.run(args).exits(1);
-    assert!(started.elapsed() < Duration::from_secs(40), "{:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(100), "{:?}", started.elapsed());
     let outcomes = run.outcomes();
     let count = |status: &str| outcomes.iter().filter(|outcome| outcome["status"] == status).count();
     assert_eq!((count("ok"), count("unreachable"), outcomes.len()), (90, 10, 100));

@@ -15,7 +15,7 @@ const ENGINES: [&str; 2] = ["library", "native"];
 
 /// The time limit for a target where some hang. Each such run takes this long, and healthy targets have to finish within it on a
 /// busy machine.
-const TIME: &str = "6s";
+const TIME: &str = "12s";
 
 /// A fleet, and `atp` with its settings.
 struct Bed {
@@ -247,6 +247,10 @@ fn run_while_vms_move(bed: &Bed, seed: u64, span: Duration, args: &[&str]) -> Ru
     moves.sort();
     thread::scope(|scope| {
         let run = scope.spawn(|| bed.run(args));
+        // The time in which the process starts is none in which it works. It ends early only if it fails, which is seen below.
+        while bed.fleet.host(1).unwrap().counts().connections == 0 && !run.is_finished() {
+            thread::sleep(Duration::from_millis(1));
+        }
         let began = Instant::now();
         for (at, vm, to) in moves {
             thread::sleep(at.saturating_sub(began.elapsed()));
@@ -378,7 +382,7 @@ fn a_daemon_that_hangs_behind_a_proxy_is_named_with_its_proxy() {
     for_engines(|engine| {
         let bed = Bed::new(engine, 1, 1, 1, "");
         bed.fleet.host(1).unwrap().set_fault(HostFault::Behind);
-        let run = bed.run(&["--timeout", "3s", "vm", "info", "h1/vm1"]).exits(1);
+        let run = bed.run(&["--timeout", "10s", "vm", "info", "h1/vm1"]).exits(1);
         let outcome = &run.outcomes()[0];
         let hint = word(&outcome["error"]["hint"]);
         assert!(hint.contains("virtqemud") && hint.contains("virtproxyd"), "{engine}: {outcome:#}");
@@ -408,7 +412,7 @@ fn a_vm_whose_qemu_hangs_is_shown_as_far_as_its_daemon_knows_it() {
         assert_eq!(known(hung), known(healthy), "{engine}: {hung:#}");
         assert_eq!((&hung["data"]["state"], &hung["data"]["agent"]), (&json!("running"), &Value::Null));
         assert_eq!((&healthy["status"], healthy["data"]["agent"].is_string()), (&json!("ok"), true));
-        assert!(hung["duration_ms"].as_u64().unwrap() < 6000, "{engine}: {hung:#}");
+        assert!(hung["duration_ms"].as_u64().unwrap() < 12_000, "{engine}: {hung:#}");
 
         let run = bed.run(&["--timeout", TIME, "doctor", "*"]).exits(1);
         let outcomes = run.outcomes();

@@ -183,7 +183,7 @@ fn a_revert_that_is_cut_off_is_unknown_and_hurts_no_other() {
     let bed = Bed::new();
     bed.fleet.host(1).unwrap().vm(1).unwrap().set_fault(VmFault::Hung);
     for verb in [&["snapshot", "revert", "*", "clean"][..], &["snapshot", "create", "*", "second"]] {
-        let run = bed.run(&[verb, &["--timeout", "6s"]].concat()).exits(1);
+        let run = bed.run(&[verb, &["--timeout", "15s"]].concat()).exits(1);
         for outcome in run.outcomes() {
             let hung = outcome["host"] == "h1" && outcome["vm"] == "vm1";
             let brief = (&outcome["status"], &outcome["effect"]);

@@ -43,7 +43,7 @@ fn the_time_for_the_whole_run_ends_it_with_exit_5() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let silent = format!("a=qemu+tcp://{}/system", listener.local_addr().unwrap());
     let hosts = ["--host", &silent, "--host", "b=test:///default"];
-    let args = ["host", "check", "-o", "json", "--parallel", "1", "--timeout", "10m", "--deadline", "1s"];
+    let args = ["host", "check", "-o", "json", "--parallel", "1", "--timeout", "10m", "--deadline", "6s"];
     let run = Home::new().run([&hosts[..], &args].concat()).exits(5);
     let run =
         run.says(&["stopped early: the time for the whole run was used up", "1 unreachable, 1 skipped"]);

@@ -48,15 +48,19 @@ fn events_are_the_same_through_a_service() {
     let here = listen(None);
     assert_eq!(here.iter().filter(|item| item["item"] == "event").count(), 2, "{here:?}");
     assert_eq!(listen(Some(&bed.url)), here);
-    // What is shown to people has the same words.
-    let words = |run: Run| -> BTreeSet<String> {
-        run.stdout.lines().filter_map(|line| Some(line.split_once("Z  ")?.1.to_owned())).collect()
+    // What is shown to people has the same words: that the host is watched, and its two VMs.
+    let words = |args: &[&str]| -> BTreeSet<String> {
+        let mut child = bed.home.atp(args).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+        let words = lines.filter_map(|line| Some(line.split_once("Z  ")?.1.to_owned())).take(3).collect();
+        signal(&child, "INT");
+        child.wait().unwrap();
+        words
     };
-    let shown = ["--config", &bed.settings, "events", "h2/", "--for", "2s"];
-    let there = ["--config", &bed.settings, "--server", &bed.url, "events", "h2/", "--for", "2s"];
-    let here = words(bed.home.run(shown).exits(0));
+    let here = words(&["--config", &bed.settings, "events", "h2/", "--for", "60s"]);
     assert!(here.contains("h2/vm1  is running"), "{here:?}");
-    assert_eq!(words(bed.home.run(there).exits(0)), here);
+    let there = ["--config", &bed.settings, "--server", &bed.url, "events", "h2/", "--for", "60s"];
+    assert_eq!(words(&there), here);
 }
 
 #[test]
@@ -74,7 +78,7 @@ fn events_of_a_vm_or_host_that_is_not_there_and_of_one_that_is_away_end_as_witho
         assert_eq!(first(&there), first(&here), "{args:?}");
     }
     bed.fleet.host(2).unwrap().set_fault(HostFault::Refused);
-    let away = ["events", "h[1-2]/", "--for", "5s"];
+    let away = ["events", "h[1-2]/", "--for", "20s"];
     let run = bed.there(&away).exits(1);
     assert!(run.stderr.contains("never watched: h2"), "{}", run.stderr);
     let items = run.outcomes();
@@ -97,7 +101,7 @@ fn consoles_are_captured_through_a_service_as_without_one() {
         reports.collect::<Vec<_>>()
     };
     let args = |folder: &Path| {
-        ["console", "h1/*", "-d", folder.to_str().unwrap(), "--timeout", "3s"].map(str::to_owned)
+        ["console", "h1/*", "-d", folder.to_str().unwrap(), "--timeout", "10s"].map(str::to_owned)
     };
     let run = |run: &dyn Fn(&[&str]) -> Run, folder: &Path| {
         captured(run(&args(folder).each_ref().map(String::as_str)).exits(0), folder)
@@ -131,7 +135,7 @@ fn lines_of_consoles_come_through_a_service_until_ctrl_c() {
 
 /// Runs `channel` with this input.
 fn channel(bed: &Bed, server: &[&str], vm: &str, input: &str) -> Run {
-    let args = [&["--config", &bed.settings][..], server, &["channel", vm, "org.example.x", "--idle", "1s"]];
+    let args = [&["--config", &bed.settings][..], server, &["channel", vm, "org.example.x", "--idle", "8s"]];
     let mut command = bed.home.atp(args.concat());
     let mut child =
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();

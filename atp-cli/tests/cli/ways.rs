@@ -147,7 +147,7 @@ fn an_ssh_that_is_never_admitted_names_max_startups() {
     let home = Home::new();
     let host = ssh(&home, "ssh", "echo 'kex_exchange_identification: Connection closed' >&2; exit 255");
     for engine in ENGINES {
-        let mut command = home.atp(["--host", &host, "--timeout", "2s", "vm", "list", "-o", "json"]);
+        let mut command = home.atp(["--host", &host, "--timeout", "6s", "vm", "list", "-o", "json"]);
         let run = Run::of(command.env("ATP_TRANSPORT__ENGINE", engine)).exits(1);
         let error = &run.outcomes()[0]["error"];
         assert_eq!(

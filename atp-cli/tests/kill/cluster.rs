@@ -376,7 +376,7 @@ fn controllers_that_share_a_database_give_each_target_one_outcome_and_start_it_a
     let policy = json!({"parallel": PARALLEL, "per_host": PER_HOST, "timeout_ms": TIMEOUT_MS});
     for seed in seeds.clone() {
         let first = usize::try_from(seed).unwrap();
-        let seconds = format!("0.1{seed:05}");
+        let seconds = format!("0.4{seed:05}");
         bed.forget_logs();
         let id = bed.begin(first, "*", &seconds, &policy);
         let shared = format!("SELECT CAST(shared AS JSON)->>'target_ms' FROM runs WHERE id = {id}");
@@ -522,7 +522,7 @@ fn targets_that_wait_are_started_by_others_soon_after_the_lease_of_one_that_is_k
         "the last host of a controller that was killed has a start {after} ms after the end of its lease"
     );
     // 2 s are promised; the rest is for a machine that is busy.
-    assert!(after < 10_000, "{after} ms after the end of the lease");
+    assert!(after < 40_000, "{after} ms after the end of the lease");
     let summary = bed.wait(0, &run, u64::MAX);
     assert_eq!(count(&summary), u64::from(hosts() * VMS), "{summary}");
 }

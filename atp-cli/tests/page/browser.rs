@@ -151,21 +151,27 @@ impl Browser {
     }
 
     pub(crate) async fn click(&self, selector: &str) {
-        self.shows(selector).await;
-        let element = self.client.find(Locator::Css(selector)).await.unwrap();
-        element.click().await.unwrap_or_else(|error| panic!("{selector}: {error}"));
+        self.click_on(&format!("document.querySelector({})", json!(selector))).await;
     }
 
     /// Clicks on the button or link with this text.
     pub(crate) async fn press(&self, text: &str) {
         let path = format!("//*[self::button or self::a or self::label][normalize-space(.)='{text}']");
-        self.until(&format!(
+        self.click_on(&format!(
             "document.evaluate({}, document, null, XPathResult.FIRST_ORDERED_NODE_TYPE).singleNodeValue",
             json!(path)
         ))
         .await;
-        let element = self.client.find(Locator::XPath(&path)).await.unwrap();
-        element.click().await.unwrap_or_else(|error| panic!("{text}: {error}"));
+    }
+
+    /// Clicks once on what an expression finds, as soon as it is there to be clicked on. What is drawn anew between finding and
+    /// clicking would be another element: both are one step.
+    async fn click_on(&self, element: &str) {
+        self.until(&format!(
+            "(() => {{ const one = {element}; if (!one?.checkVisibility() || one.disabled) return false; \
+             one.focus(); one.click(); return true; }})()"
+        ))
+        .await;
     }
 
     /// Types into a field.

@@ -128,8 +128,13 @@ async fn a_connection_that_was_cut_is_resumed_and_no_outcome_comes_twice() {
     browser.press("Start exec on 40 VMs").await;
     browser.shows(".outcome").await;
     let id = browser.value("location.hash.split('/').pop()").await;
+    // It may be shown for half a second only.
+    let look = "window.wasLost = false; const live = document.querySelector('.live'); \
+                new MutationObserver(() => { window.wasLost ||= live.textContent.includes('Reconnecting'); }) \
+                .observe(live, { childList: true, subtree: true, characterData: true })";
+    browser.run(look, Value::Null).await;
     proxy.cut();
-    browser.says(".live", "Reconnecting").await;
+    browser.until("window.wasLost").await;
     browser.says(".chips", "40 outcomes").await;
     browser.shows("a[download]").await;
     let names = "[...document.querySelectorAll('.members li')].map((one) => one.textContent)";

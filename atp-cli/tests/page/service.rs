@@ -39,7 +39,7 @@ fn programs() -> Programs {
             ("release", "vm2") => Exit::success(lines("6.1.0-21")),
             ("release", _) => Exit::success(lines("6.1.0-25")),
             ("evil", _) => Exit::success(EVIL),
-            ("pause", _) => Exit { after: Duration::from_millis(400), ..Exit::success("done\n") },
+            ("pause", _) => Exit { after: Duration::from_secs(1), ..Exit::success("done\n") },
             ("forever", _) => Exit { after: Duration::from_secs(3600), ..Exit::default() },
             _ => return None,
         })

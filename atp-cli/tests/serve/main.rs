@@ -10,6 +10,7 @@ mod load;
 mod traces;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::Value;
 
@@ -76,7 +77,11 @@ fn a_bad_file_is_told_and_changes_nothing() {
     served.says("serve.requests_per_second");
     served.says("the settings stay as they were");
     served.tells("READY=1");
-    fs::write(bed.path("state/tokens.toml"), "not tokens").unwrap();
+    // In one step: a file that is read while it is empty is one without tokens.
+    let beside = bed.path("state/new.toml");
+    fs::write(&beside, "not tokens").unwrap();
+    fs::set_permissions(&beside, fs::Permissions::from_mode(0o600)).unwrap();
+    fs::rename(&beside, bed.path("state/tokens.toml")).unwrap();
     served.says("the tokens stay as they were");
     assert_eq!(served.get("/api/v1/session", &token).0, 200);
     bed.settings("read_only = true\nlisten = \"127.0.0.1:1\"");

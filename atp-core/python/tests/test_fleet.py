@@ -210,7 +210,7 @@ def test_definitions_are_read_and_vms_saved(simulated: Simulated) -> None:
 
 def test_a_console_is_captured_and_read_line_by_line(simulated: Simulated, tmp_path: Path) -> None:
     with Fleet(simulated.config) as fleet:
-        (captured,) = fleet.console("h1/vm1", tmp_path, timeout=1).values()
+        (captured,) = fleet.console("h1/vm1", tmp_path, timeout=8).values()
         assert captured.file is not None and captured.file == str(tmp_path / "h1" / "vm1.log")
         assert "the console is open" in Path(captured.file).read_text()
         with fleet.console_lines("h2/*", timeout=600) as lines:

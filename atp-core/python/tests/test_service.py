@@ -91,7 +91,10 @@ def test_events_come_while_vms_are_changed(service: Tuple[str, str]) -> None:
 
 def test_statistics_are_those_of_the_hosts(service: Tuple[str, str]) -> None:
     with Fleet(server=service[0], token=service[1]) as fleet:
-        statistics = fleet.stats("*", interval=0.5)
+        for _ in range(30):  # On a busy machine one may be late for a round.
+            statistics = fleet.stats("*", interval=0.5)
+            if all(vm.stale is None and vm.cpu.percent is not None for vm in statistics):
+                break
         assert [f"{vm.host}/{vm.vm}" for vm in statistics] == ["h1/vm1", "h1/vm2", "h2/vm1", "h2/vm2"]
         assert all(vm.stale is None and vm.cpu.percent is not None for vm in statistics)
         assert fleet.stats("h1/vm9", interval=0.1).not_found == ["h1/vm9"]
@@ -103,7 +106,7 @@ def test_statistics_are_those_of_the_hosts(service: Tuple[str, str]) -> None:
 
 def test_consoles_are_captured_in_files_of_this_machine(service: Tuple[str, str], tmp_path: Path) -> None:
     with Fleet(server=service[0], token=service[1]) as fleet:
-        captured = fleet.console("*", tmp_path, timeout=2).raise_for_failures().values()
+        captured = fleet.console("*", tmp_path, timeout=8).raise_for_failures().values()
         assert [report.file for report in captured] == [
             str(tmp_path / host / f"{vm}.log") for host in ("h1", "h2") for vm in ("vm1", "vm2")
         ]

@@ -108,7 +108,7 @@ fn lines_are_shown_as_they_come_and_through_a_lost_link() {
 #[test]
 fn a_capture_ends_at_its_deadline_and_a_vm_without_a_console_says_so() {
     let bed = bed();
-    let run = bed.atp(&["console", "h1/vm1", "--follow", "--timeout", "2s"]).run();
+    let run = bed.atp(&["console", "h1/vm1", "--follow", "--timeout", "10s"]).run();
     run.exits_with(0);
     assert!(run.stdout().contains("h1/vm1: --- "), "{}", run.stdout());
     let folder = tempfile::tempdir().unwrap();
@@ -118,7 +118,7 @@ fn a_capture_ends_at_its_deadline_and_a_vm_without_a_console_says_so() {
     assert_eq!(run.brief(), ["h1/vm1 failed none libvirt-error"]);
     let off = bed.host("h1").unwrap().guest("vm2").unwrap();
     off.destroy().unwrap();
-    let run = bed.run(&["console", "h1/vm2", "-d", directory, "--timeout", "2s"]);
+    let run = bed.run(&["console", "h1/vm2", "-d", directory, "--timeout", "10s"]);
     run.exits_with(1);
     assert_eq!(run.brief(), ["h1/vm2 timeout none vm-not-running"]);
 }
@@ -177,7 +177,7 @@ fn a_channel_is_a_pipe() {
     const CHANNEL: &str = "org.atp.test.channel";
     let bed = bed();
     bed.run(&["exec", "h1/vm1", "--", "channel-peer", "bytes"]).exits_with(0);
-    let run = bed.atp(&["channel", "h1/vm1", CHANNEL, "--idle", "5s"]).stdin("to the guest\n").run();
+    let run = bed.atp(&["channel", "h1/vm1", CHANNEL, "--idle", "15s"]).stdin("to the guest\n").run();
     run.exits_with(0);
     assert_eq!(run.stdout(), "to the guest\n");
     let run = bed.atp(&["channel", "h1/*", CHANNEL]).run();
@@ -237,7 +237,7 @@ fn consoles_channels_and_events_go_through_a_service() {
     let vm2 = bed.host("h1").unwrap().guest("vm2").unwrap();
     vm2.pause_qemu().unwrap();
     let directory = folder.path().join("consoles");
-    let run = through(&["console", "h1/*", "-d", directory.to_str().unwrap(), "--timeout", "5s"]).run();
+    let run = through(&["console", "h1/*", "-d", directory.to_str().unwrap(), "--timeout", "15s"]).run();
     vm2.resume_qemu().unwrap();
     run.exits_with(0);
     for vm in ["vm1", "vm2"] {
@@ -246,7 +246,7 @@ fn consoles_channels_and_events_go_through_a_service() {
     }
 
     bed.run(&["exec", "h1/vm1", "--", "channel-peer", "bytes"]).exits_with(0);
-    let channel = ["channel", "h1/vm1", "org.atp.test.channel", "--idle", "5s"];
+    let channel = ["channel", "h1/vm1", "org.atp.test.channel", "--idle", "15s"];
     let run = through(&channel).stdin("to the guest\n").run();
     run.exits_with(0);
     assert_eq!(run.stdout(), "to the guest\n");
@@ -332,7 +332,10 @@ steps:
     );
     let run = thread::scope(|scope| {
         let running = scope.spawn(|| scenario(&bed, folder.path(), "[h1/vm1, h1/vm2]", &rest, None));
-        let console = || fs::read_to_string(vm1.console()).unwrap_or_default().contains("before");
+        let console = || {
+            let text = fs::read_to_string(vm1.console()).unwrap_or_default();
+            text.split_once("before").is_some_and(|(_, rest)| rest.contains('\n'))
+        };
         eventually("the first step", SOON, || if console() { Ok(()) } else { Err(()) });
         vm1.pause_qemu().unwrap();
         running.join().unwrap()

@@ -457,7 +457,7 @@ const VERBS: [(&str, fn(&Guest), &[&[&str]]); 5] = [
             &["screenshot", "vm1", "-d", "/tmp"],
             &["vm", "reboot", "vm1", "--yes"],
             &["vm", "destroy", "vm1", "--yes"],
-            &["--timeout", "2s", "wait", "vm1", "--for", "state=running"],
+            &["--timeout", "8s", "wait", "vm1", "--for", "state=running"],
             &["doctor"],
         ],
     ),

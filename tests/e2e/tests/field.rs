@@ -111,7 +111,11 @@ fn a_vm_that_comes_and_goes_is_there_or_not_found() {
         let comes_and_goes = scope.spawn(|| {
             while !is_over.load(Ordering::Relaxed) {
                 h1.virsh(&["create", path]).unwrap();
-                h1.virsh(&["destroy", "brief"]).unwrap();
+                // libvirt says that it does not run if its process has ended before libvirt looks again.
+                eventually("it is gone", SOON, || match h1.virsh(&["destroy", "brief"]) {
+                    Err(error) if h1.virsh(&["domstate", "brief"]).is_ok() => Err(error),
+                    _ => Ok(()),
+                });
             }
         });
         // The other thread ends also if this one fails.

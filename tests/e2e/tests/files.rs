@@ -44,12 +44,12 @@ fn folder(name: &str) -> PathBuf {
     folder
 }
 
-/// A host named `slow`: `h1` through a proxy with a bandwidth of three quarters of a megabyte of file data a second.
+/// A host named `slow`: `h1` through a proxy with a bandwidth of some 370 KB of file data a second.
 /// A copy through it takes time on any machine, so that the test can do something meanwhile. Other traffic is not
 /// noticeably slower.
 fn slow_way(bed: &Bed) -> (Proxy, String) {
     let proxy = bed.host("h1").unwrap().proxy().unwrap();
-    proxy.trickle(1_000_000);
+    proxy.trickle(500_000);
     let host = format!("slow={}", proxy.uri());
     (proxy, host)
 }
@@ -232,7 +232,7 @@ fn a_copy_that_times_out_leaves_the_old_content() {
     let sh = |line: &str| bed.run(&["exec", "h1/vm1", "--", "sh", "-c", line]);
     sh("echo old > /data/late").exits_with(0);
     let copy = |option| {
-        bed.run(&["--host", &slow, option, "8s", "cp", original.to_str().unwrap(), "slow/vm1:/data/late"])
+        bed.run(&["--host", &slow, option, "15s", "cp", original.to_str().unwrap(), "slow/vm1:/data/late"])
     };
     // The work that was cut off must be over in the guest too: libvirt gives an agent that owes an answer five
     // seconds, and then another limit than the copy's would be reported.
@@ -543,7 +543,7 @@ fn an_interrupted_copy_reports_the_reason_and_the_next_one_continues() {
 
     // The guest is restarted half-way.
     bed.run(&["exec", "h1/vm1", "--", "sync"]).exits_with(0);
-    proxy.trickle(1_000_000);
+    proxy.trickle(500_000);
     let running = copying(to, copy.to_str().unwrap());
     let partial = folder.join(".copy.atp-part");
     let is_begun = || fs::metadata(&partial).is_ok_and(|partial| partial.len() > 1_000_000);

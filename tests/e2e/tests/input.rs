@@ -265,7 +265,7 @@ fn the_verbs_press_type_and_point() {
         assert_eq!(run.exits_with(1).brief(), ["h1/vm1 failed none vm-not-running"]);
     }
     // Steps that do not fit into the time are skipped and reported.
-    let run = bed.run(&["type", "h1/vm2", "--timeout", "4s", "--hold", "100ms", "--", &"a".repeat(60)]);
+    let run = bed.run(&["type", "h1/vm2", "--timeout", "10s", "--hold", "500ms", "--", &"a".repeat(60)]);
     let brief = run.exits_with(1).brief();
     // The deadline may fall into a step, of which nothing is known then.
     let expected = ["done", "unknown"].map(|effect| [format!("h1/vm2 timeout {effect} call-timeout")]);

@@ -111,7 +111,7 @@ fn reboot_and_reset_boot_the_guest_anew() {
     assert_eq!(boots(), 1);
     for (verb, count) in [("reboot", 2), ("reset", 3)] {
         let before = boot_id(&bed);
-        changes(&bed, &format!("{verb} h1/vm1 --wait --timeout 80s"), "ok done", "running");
+        changes(&bed, &format!("{verb} h1/vm1 --wait --timeout 2m"), "ok done", "running");
         // The command has waited for it: the guest is up again.
         assert_eq!(boots(), count, "{verb}");
         assert_ne!(boot_id(&bed), before, "{verb}");
@@ -300,8 +300,8 @@ fn a_guest_that_ignores_the_request_is_a_timeout() {
     becomes("the agent's channel", SOON, json!("disconnected"), || {
         bed.run(&["vm", "info", "h1/vm1"]).outcome("h1/vm1").data["agent"].clone()
     });
-    let run = bed.run(&["--timeout", "4s", "vm", "shutdown", "h1/vm1", "--wait"]);
-    run.exits_with(1).took_between(4, 40);
+    let run = bed.run(&["--timeout", "12s", "vm", "shutdown", "h1/vm1", "--wait"]);
+    run.exits_with(1).took_between(12, 70);
     assert_eq!(run.brief(), ["h1/vm1 timeout done state-not-reached"]);
     assert_eq!(guest.state().unwrap(), "running");
     // Restores the guest for other tests.
@@ -326,7 +326,7 @@ fn a_state_that_a_pending_command_may_change_is_not_reported_as_unchanged() {
     let bed = bed();
     let guest = bed.host("h1").unwrap().guest("vm1").unwrap();
     guest.pause_qemu().unwrap();
-    let run = bed.run(&["vm", "suspend", "h1/vm1", "--timeout", "4s"]);
+    let run = bed.run(&["vm", "suspend", "h1/vm1", "--timeout", "10s"]);
     assert_eq!(run.exits_with(1).brief(), ["h1/vm1 timeout unknown call-timeout"]);
     for verb in ["resume", "start"] {
         let run = bed.run(&["vm", verb, "h1/vm1"]);

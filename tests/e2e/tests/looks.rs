@@ -55,7 +55,7 @@ impl Fixture {
 
     /// A plan for the VM, made while the host still answers.
     async fn plan(&self, operation: Operation) -> Plan {
-        let policy = Policy { timeout: LIMIT, retries: 5, ..Policy::default() };
+        let policy = Policy { timeout: LIMIT, retries: 60, ..Policy::default() };
         let selection = Selection::of([VM.parse().unwrap()]);
         self.executor.plan(&selection, operation, policy).await.unwrap()
     }

@@ -10,7 +10,7 @@ use atp_testbed::Host;
 /// The guests of each host, including its two own ones.
 const GUESTS: usize = 20;
 /// The time limit of each target, and how much later an outcome may arrive on a busy machine.
-const TIMEOUT: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(20);
 const SLACK: Duration = Duration::from_secs(20);
 
 /// Time limit for starting the guests of a host.
@@ -41,10 +41,10 @@ fn a_daemon_and_two_qemus_that_stop_in_mid_run_delay_no_other_target() {
         bed.host(host).unwrap().guest(guest).unwrap()
     });
     let running = bed
-        .atp(&["--parallel", "24", "--timeout", "10s", "qmp", "*", "--", "query-status"])
+        .atp(&["--parallel", "24", "--timeout", "20s", "qmp", "*", "--", "query-status"])
         // Slow enough to inject faults in the middle of the run, and fast enough that healthy hosts finish before a
         // target's time limit.
-        .env("ATP_TRANSPORT__RATE_LIMIT__CALLS_PER_SECOND", "3")
+        .env("ATP_TRANSPORT__RATE_LIMIT__CALLS_PER_SECOND", "1.5")
         .env("ATP_TRANSPORT__RATE_LIMIT__BURST", "1")
         .output("jsonl")
         .start();

@@ -135,7 +135,7 @@ fn a_vm_that_leaves_is_not_shut_off_until_it_is_where_it_runs() {
         bed.atp(&["wait", "h1/mvm", "--for", "state=shut-off", "--timeout", "100s"]).output("json").start();
     // It looks: its connection is one more.
     leave(&bed, &guest);
-    let late = bed.run(&["wait", "h1/mvm", "--for", "state=shut-off", "--timeout", "2s"]);
+    let late = bed.run(&["wait", "h1/mvm", "--for", "state=shut-off", "--timeout", "10s"]);
     assert_eq!(late.exits_with(1).brief(), ["h1/mvm timeout none condition-not-met"]);
     is_found_on_h2(&late, "h1/mvm");
     assert!(late.outcome("h1/mvm").failure().message.contains("h2"), "{}", late.stdout());
@@ -234,7 +234,7 @@ fn followed(outcome: &Outcome) {
 fn a_process_is_waited_for_where_its_vm_has_moved_to_and_is_run_once() {
     let bed = bed();
     let guest = mvm(&bed);
-    let outcome = moved_during(&bed, &guest, h1(&bed), OperationSpec::Exec(counted(12)));
+    let outcome = moved_during(&bed, &guest, h1(&bed), OperationSpec::Exec(counted(20)));
     followed(&outcome);
     assert_eq!((outcome.effect, outcome.attempts), (Effect::Done, 1));
     let Some(Data::Exec(report)) = &outcome.data else { panic!("{outcome:?}") };
@@ -245,7 +245,7 @@ fn a_process_is_waited_for_where_its_vm_has_moved_to_and_is_run_once() {
 fn a_process_is_followed_without_a_definition_left_behind_and_with_its_output_in_files() {
     let bed = bed();
     let guest = mvm(&bed);
-    let words = "echo test: begun >/dev/console; sleep 10; seq 1 5";
+    let words = "echo test: begun >/dev/console; sleep 20; seq 1 5";
     let run = bed
         .atp(&["exec", "h1/mvm", "--timeout", "100s", "--spool", "--", "sh", "-c", words])
         .output("json")
@@ -263,7 +263,7 @@ fn a_process_is_followed_without_a_definition_left_behind_and_with_its_output_in
 fn a_process_is_not_followed_to_a_host_that_the_selection_excludes() {
     let bed = bed();
     let guest = mvm(&bed);
-    let words = "echo test: begun >/dev/console; sleep 10";
+    let words = "echo test: begun >/dev/console; sleep 20";
     let args = ["exec", "mvm", "--exclude", "h2/mvm", "--timeout", "100s", "--", "sh", "-c", words];
     let run = bed.atp(&args).output("json").start();
     let begun = || fs::read_to_string(guest.console()).unwrap_or_default().contains("test: begun");
@@ -288,7 +288,7 @@ fn copies_in_both_directions_go_on_where_the_vm_has_moved_to() {
 
     // A slow way, so that there is time to move.
     let slow = bed.host("h1").unwrap().proxy().unwrap();
-    slow.trickle(1_000_000);
+    slow.trickle(500_000);
     let slow = HostInfo::from_uri("slow", slow.uri());
     let push = PushSpec {
         source: original,
@@ -335,7 +335,7 @@ fn the_next_step_of_a_scenario_is_where_the_vm_has_moved_to() {
     let bed = bed();
     let guest = mvm(&bed);
     let text = "name: moves\ntargets: h1/mvm\nsteps:\n  \
-                - exec: \"echo 'test: begun' >/dev/console; sleep 10\"\n  \
+                - exec: \"echo 'test: begun' >/dev/console; sleep 20\"\n  \
                 - assert: {state: running}\n  \
                 - {exec: echo here, capture: word}\n  \
                 - vm: info\n  \

@@ -20,7 +20,7 @@ const SOON: Duration = Duration::from_secs(90);
 fn config() -> TransportConfig {
     let mut config = attentive();
     // Hosts without a fault may be slow for a moment, since the machine is busy.
-    config.keepalive.count = 4;
+    config.keepalive.count = 10;
     config.breaker.consecutive_failures = 2;
     config.breaker.cool_down = Duration::from_millis(500);
     config.breaker.max_cool_down = Duration::from_secs(1);

@@ -66,7 +66,7 @@ fn configuration(folder: &TempDir, port: u16, token: &str) -> PathBuf {
     fs::write(&credentials, token).unwrap();
     let text = fs::read_to_string(repository("configs/prometheus/prometheus.yml")).unwrap();
     let changed = text
-        .replace("15s", "2s")
+        .replace("15s", "5s")
         .replace("/etc/prometheus/atp-token", &credentials.display().to_string())
         .replace("127.0.0.1:9440", &format!("127.0.0.1:{port}"))
         .replace("atp-alerts.yml", &repository("configs/prometheus/atp-alerts.yml").display().to_string());
@@ -115,7 +115,7 @@ fn dashboard() -> Vec<String> {
     let mut found = Vec::new();
     expressions(&serde_json::from_str(&text).unwrap(), &mut found);
     assert!(found.len() > 20, "{found:?}");
-    let filled = |text: String| text.replace("$__rate_interval", "30s").replace("$host", ".*");
+    let filled = |text: String| text.replace("$__rate_interval", "50s").replace("$host", ".*");
     // A table of what is stuck is empty when nothing is: then what it compares must be there.
     let compared = |text: String| text.strip_suffix(" > 0").map_or(text.clone(), str::to_owned);
     found.into_iter().map(filled).map(compared).collect()
@@ -135,7 +135,7 @@ fn a_real_prometheus_scrapes_the_service_while_a_guest_and_a_daemon_are_stopped(
     let port = free_port();
     let atp = |args: &[&str]| {
         let atp = bed.atp(args).env("ATP_SERVE__FOLDER", &state);
-        atp.env("ATP_SERVE__LISTEN", &format!("127.0.0.1:{port}")).env("ATP_SERVE__LIST_TIMEOUT", "2s")
+        atp.env("ATP_SERVE__LISTEN", &format!("127.0.0.1:{port}")).env("ATP_SERVE__LIST_TIMEOUT", "8s")
     };
     let added = atp(&["serve", "token", "add", "prometheus", "--role", "viewer"]).run();
     let token = added.exits_with(0).stdout().trim().to_owned();
@@ -177,9 +177,9 @@ fn a_real_prometheus_scrapes_the_service_while_a_guest_and_a_daemon_are_stopped(
     let ups = query(queries, r#"min_over_time(up{job="atp"}[50s])"#);
     assert_eq!(ups.iter().map(|(_, up)| *up).collect::<Vec<_>>(), [1.0], "a scrape failed");
     let scrapes = query(queries, r#"count_over_time(up{job="atp"}[50s])"#);
-    assert!(scrapes[0].1 >= 15.0, "{scrapes:?}");
+    assert!(scrapes[0].1 >= 6.0, "{scrapes:?}");
     let longest = query(queries, r#"max_over_time(scrape_duration_seconds{job="atp"}[50s])"#);
-    assert!(longest[0].1 < 2.0, "a scrape took longer than its interval: {longest:?}");
+    assert!(longest[0].1 < 5.0, "a scrape took longer than its interval: {longest:?}");
     let empty: Vec<_> = dashboard().into_iter().filter(|text| query(queries, text).is_empty()).collect();
     assert!(empty.is_empty(), "these queries of the dashboard have no data: {empty:#?}");
     let unavailable = query(queries, r#"atp_host_health{host="h2"}"#);

@@ -247,7 +247,7 @@ fn a_snapshot_or_a_revert_that_is_cut_off_is_unknown_and_hurts_no_other() {
 
     // QEMU does not answer: the call was sent, and whether it is carried out is not known.
     guests[0].pause_qemu().unwrap();
-    let hung = bed.run(&["snapshot", "create", &names[0], &names[1], "second", "--timeout", "15s"]);
+    let hung = bed.run(&["snapshot", "create", &names[0], &names[1], "second", "--timeout", "60s"]);
     let outcome = hung.outcome(&names[0]);
     assert_eq!((outcome.status.as_str(), outcome.effect.as_str()), ("timeout", "unknown"), "{outcome:?}");
     assert_eq!(hung.outcome(&names[1]).brief(), format!("{} ok done", names[1]));
@@ -264,12 +264,13 @@ fn a_snapshot_or_a_revert_that_is_cut_off_is_unknown_and_hurts_no_other() {
     let revert = |name: &str, time| {
         bed.atp(&["snapshot", "revert", name, "clean", "--timeout", time, "--yes"]).output("json").start()
     };
-    let (hung, well) = (revert(&names[0], "5s"), revert(&names[1], "2m"));
+    let (hung, well) = (revert(&names[0], "9s"), revert(&names[1], "2m"));
     let hung = hung.finish();
     let outcome = hung.outcome(&names[0]);
     assert_eq!((outcome.status.as_str(), outcome.effect.as_str()), ("timeout", "unknown"), "{outcome:?}");
     assert_eq!(well.finish().exits_with(0).brief(), [format!("{} ok done", names[1])]);
-    guests[0].resume_qemu().unwrap();
+    // libvirt may have ended it by now.
+    let _ended = guests[0].resume_qemu();
 }
 
 #[test]

@@ -116,7 +116,7 @@ fn a_guest_whose_file_systems_are_frozen_is_told_from_one_whose_agent_forbids_co
     bed.run(&["qga", "h1/vm1", "--", "guest-fsfreeze-freeze"]).exits_with(0);
     let exec = bed.run(&["exec", "h1/vm1", "--", "true"]);
     assert_eq!(exec.exits_with(1).brief(), ["h1/vm1 failed none guest-frozen"]);
-    let wait = bed.run(&["wait", "h1/vm1", "--for", "exec=true", "--timeout", "2s"]);
+    let wait = bed.run(&["wait", "h1/vm1", "--for", "exec=true", "--timeout", "10s"]);
     assert_eq!(wait.exits_with(1).brief(), ["h1/vm1 timeout none condition-not-met"]);
     for run in [exec, wait] {
         let hint = run.outcome("h1/vm1").failure().hint.clone().unwrap();

@@ -46,7 +46,7 @@ fn a_host_that_hangs_is_stale_and_a_missing_guest_is_told() {
     let bed = bed();
     let host = bed.host("h2").unwrap();
     host.pause_daemon().unwrap();
-    let run = bed.run(&["stats", "*", "--interval", "3s"]);
+    let run = bed.run(&["stats", "*", "--interval", "8s"]);
     host.resume_daemon().unwrap();
     run.exits_with(1);
     assert!(run.stderr.contains("h2: stale"), "{run:#?}");

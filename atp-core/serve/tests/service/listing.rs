@@ -62,7 +62,7 @@ async fn requests_at_the_same_time_ask_a_host_once() {
 
 #[tokio::test]
 async fn a_host_that_is_away_has_an_outcome_or_its_last_vms() {
-    let bed = Bed::with(2, 1, |config| config.list_timeout = std::time::Duration::from_secs(3)).await;
+    let bed = Bed::with(2, 1, |config| config.list_timeout = std::time::Duration::from_secs(10)).await;
     let token = bed.admin();
     let all = bed.get("/api/v1/vms", &token).await.json();
     assert_eq!(names(&all), ["h1/vm1", "h2/vm1"]);

@@ -70,7 +70,7 @@ async fn a_body_that_is_too_large_is_refused() {
 
 #[tokio::test]
 async fn a_client_that_is_slow_with_its_request_is_not_waited_for() {
-    let bed = Bed::with(1, 1, |config| config.request_timeout = Duration::from_millis(300)).await;
+    let bed = Bed::with(1, 1, |config| config.request_timeout = Duration::from_secs(3)).await;
     let token = bed.admin();
     // The head never ends.
     let mut slow = TcpStream::connect(bed.address).await.unwrap();
@@ -95,10 +95,10 @@ async fn a_client_that_is_slow_with_its_request_is_not_waited_for() {
 async fn requests_over_the_rate_are_told_when_to_try_again() {
     let bed = Bed::with(1, 1, |config| config.requests_per_second = 1).await;
     let (one, other) = (bed.admin(), bed.admin());
-    for _ in 0..2 {
-        assert_eq!(bed.get("/api/v1/session", &one).await.status, 200);
-    }
-    let reply = bed.get("/api/v1/session", &one).await;
+    // Of many at once some are too many, however slow the machine is.
+    let replies = futures_util::future::join_all((0..50).map(|_| bed.get("/api/v1/session", &one))).await;
+    assert!(replies.iter().any(|reply| reply.status == 200));
+    let reply = replies.iter().find(|reply| reply.status != 200).unwrap();
     assert_eq!((reply.status.as_u16(), reply.kind().as_str()), (429, "rate-limited"));
     assert_eq!(reply.header("retry-after"), "1");
     assert_eq!(bed.get("/api/v1/session", &other).await.status, 200, "another token has a rate of its own");

@@ -121,7 +121,7 @@ async fn a_run_that_was_stopped_is_resumed_and_repeats_nothing() {
     // One at a time, and the first is stopped in: the others are skipped.
     let request = json!({
         "targets": {"selectors": ["*"]},
-        "operation": {"op": "exec", "program": "sleep", "args": ["0.5"]},
+        "operation": {"op": "exec", "program": "sleep", "args": ["1.5"]},
         "policy": {"parallel": 1},
     });
     let run = bed.post("/api/v1/runs", &token, &request).await.json()["id"].clone();

@@ -22,9 +22,16 @@ async fn a_vm_that_hangs_among_twenty_is_stale_and_the_others_are_fresh() {
     let bed = Bed::start(1, 20).await;
     let token = bed.admin();
     let ask = || bed.get("/api/v1/statistics?max_age=0s", &token);
-    let first = ask().await.json();
-    assert!(vms(&first).iter().all(|vm| vm.get("stale").is_none()), "{first}");
+    let mut first = ask().await.json();
     assert_eq!(vms(&first)[0]["cpu"]["percent"], Value::Null);
+    // On a busy machine some may be late for a round.
+    let mut rounds = 1;
+    while vms(&first).iter().any(|vm| vm.get("stale").is_some()) {
+        assert!(rounds < 50, "{first}");
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        first = ask().await.json();
+        rounds += 1;
+    }
     bed.fleet.host(1).unwrap().vm(7).unwrap().set_fault(VmFault::Hung);
     let mut took = Vec::new();
     loop {
@@ -92,7 +99,17 @@ async fn selections_and_tokens_count() {
 #[tokio::test]
 async fn metrics_have_vms_if_they_are_switched_on_and_at_most_so_many() {
     let bed = Bed::with(1, 3, |config| config.vm_metrics = 2).await;
-    let metrics = bed.get("/metrics", &bed.admin()).await.text();
+    let token = bed.admin();
+    let mut metrics = bed.get("/metrics", &token).await.text();
+    // On a busy machine one may be late for a round.
+    for _ in 0..60 {
+        let is_fresh = |vm: &str| metrics.contains(&format!("atp_vm_stale{{host=\"h1\",vm=\"{vm}\"}} 0\n"));
+        if is_fresh("vm1") && is_fresh("vm2") {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        metrics = bed.get("/metrics", &token).await.text();
+    }
     for line in [
         "atp_vm_stale{host=\"h1\",vm=\"vm1\"} 0",
         "atp_vm_stale{host=\"h1\",vm=\"vm2\"} 0",

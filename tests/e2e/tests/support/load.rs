@@ -31,7 +31,7 @@ impl Load {
                 let mut sent = 0;
                 while !stop.load(Ordering::SeqCst) {
                     sent += 1;
-                    match manager.execute_on_host_with(host, in_seconds(10), hostname).await {
+                    match manager.execute_on_host_with(host, in_seconds(30), hostname).await {
                         Ok(_) => done.fetch_add(1, Ordering::SeqCst),
                         Err(_) => failed.fetch_add(1, Ordering::SeqCst),
                     };

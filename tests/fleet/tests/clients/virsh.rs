@@ -60,7 +60,7 @@ async fn virsh_sees_hosts_and_vms() {
 async fn virsh_changes_vms_and_receives_events() {
     let fleet = Fleet::start(FleetOptions::default()).await.unwrap();
     let uri = &fleet.host(1).unwrap().uri();
-    let watching = ["event", "vm1", "lifecycle", "--loop", "--timeout", "30"];
+    let watching = ["event", "vm1", "lifecycle", "--loop", "--timeout", "600"];
     let mut command = Command::new("virsh");
     command.args(["--quiet", "--connect", uri]).args(watching).stdout(Stdio::piped()).kill_on_drop(true);
     let mut watcher = command.spawn().unwrap();
@@ -95,7 +95,8 @@ async fn virsh_changes_vms_and_receives_events() {
     while told.len() < 7 {
         let mut line = String::new();
         let read = tokio::io::AsyncBufReadExt::read_line(&mut out, &mut line);
-        timeout(LIMIT, read).await.expect("an event comes").unwrap();
+        let read = timeout(LIMIT, read).await.expect("an event comes").unwrap();
+        assert_ne!(read, 0, "virsh has ended: {told:?}");
         told.extend(line.trim_end().strip_prefix("event 'lifecycle' for domain 'vm1': ").map(str::to_owned));
     }
     watcher.kill().await.unwrap();

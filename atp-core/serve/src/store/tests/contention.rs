@@ -13,7 +13,7 @@ pub(super) fn look<'a>(controller: &'a str, number: i64, startable: &'a str) -> 
     Look { controller, number, startable, slack_ms: 0, settles_unknown: false, refused: None }
 }
 
-/// Locks a run for some seconds, as another controller that hangs.
+/// Locks a run, as another controller that hangs, until it is aborted.
 async fn locked(
     server: &atp_postgres::Postgres,
     database: &'static str,
@@ -26,7 +26,7 @@ async fn locked(
     let statement = "SELECT id FROM runs WHERE id = $1 FOR UPDATE";
     db.rows(statement, crate::store::sql::values![run]).await.unwrap();
     tokio::spawn(async move {
-        for _ in 0..16 {
+        loop {
             db.raw("SELECT 1").await.unwrap();
             tokio::time::sleep(std::time::Duration::from_millis(500)).await;
         }
