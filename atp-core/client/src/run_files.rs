@@ -2,7 +2,7 @@
 //! their outcomes come, and are then where a run of the client's own process would have put them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
+use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,6 +13,8 @@ use atp_api::{
 };
 use atp_executor::{FilePlaces, Operation, PreparedPush, Scenario};
 use atp_protocol::files::unpack_folder;
+use tokio::fs;
+use tokio::task::spawn_blocking;
 
 use crate::client::Client;
 use crate::error::ClientError;
@@ -160,7 +162,7 @@ impl RunFiles {
             let (Some(vm), Some(uuid)) = (&target.vm, target.uuid) else { continue };
             let paths = scenario.pushed(Some((target.host.as_str(), vm, &uuid.to_string())));
             for path in paths.into_iter().flatten() {
-                if !self.tried.contains(&path) && fs::metadata(&path).is_ok_and(|file| file.is_file()) {
+                if !self.tried.contains(&path) && fs::metadata(&path).await.is_ok_and(|file| file.is_file()) {
                     self.send_for_step(&path).await?;
                 }
                 self.tried.insert(path);
@@ -260,7 +262,7 @@ impl RunFiles {
         let there = evidence.folder.clone();
         for name in std::mem::take(&mut evidence.files) {
             let file = there.join(&name);
-            let fetched = match self.place_of(&file) {
+            let fetched = match self.place_of(&file).await {
                 Ok((id, to)) => {
                     let fetched =
                         self.client.place_file(&file, &to, FileSize::AtMost(MOST_EVIDENCE), None).await;
@@ -294,7 +296,7 @@ impl RunFiles {
                     local_path.clone_from(path);
                     return Ok(());
                 }
-                let (id, to) = self.place_of(local_path)?;
+                let (id, to) = self.place_of(local_path).await?;
                 let size = FileSize::Is(*bytes);
                 let fetched = match self.is_archive(local_path) {
                     true => self.place_folder(local_path, &to, size, sha256, guest_path).await,
@@ -304,14 +306,14 @@ impl RunFiles {
                 *local_path = to;
             }
             Data::Screenshot(ScreenshotReport { file, bytes, .. }) => {
-                let (id, to) = self.place_of(file)?;
+                let (id, to) = self.place_of(file).await?;
                 let fetched = self.client.place_file(file, &to, FileSize::Is(*bytes as u64), None).await;
                 self.note(id, fetched)?;
                 *file = to;
             }
             Data::Console(report) => {
                 let Some(file) = &mut report.file else { return Ok(()) };
-                let (id, to) = self.place_of(file)?;
+                let (id, to) = self.place_of(file).await?;
                 // The marks between what was captured are not counted in the report.
                 let size = FileSize::AtMost(MOST_CONSOLE);
                 let fetched = self.client.place_file(file, &to, size, None).await;
@@ -343,13 +345,19 @@ impl RunFiles {
             let causes = [vec![error.to_string()], OutcomeError::causes_of(error)].concat();
             OutcomeError { causes, ..OutcomeError::new(kind, message) }
         };
-        let archive = fs::create_dir_all(here)
-            .and_then(|()| tempfile::Builder::new().prefix(".atp-").suffix(".tar").tempfile_in(here))
+        let here = here.to_owned();
+        let archive = spawn_blocking(move || {
+            std::fs::create_dir_all(&here)?;
+            tempfile::Builder::new().prefix(".atp-").suffix(".tar").tempfile_in(here)
+        });
+        let archive = archive
+            .await
+            .unwrap_or_else(|error| Err(io::Error::other(error)))
             .map_err(|error| failed(&error, ErrorKind::LocalFileError).with_hint(Hint::CHECK_FOLDER))?
             .into_temp_path();
         self.client.place_file(name, &archive, size, Some(sha256)).await?;
         let (whole, folder) = (guest_path.to_owned(), to.to_owned());
-        let unpacked = tokio::task::spawn_blocking(move || unpack_folder(&archive, &whole, &folder)).await;
+        let unpacked = spawn_blocking(move || unpack_folder(&archive, &whole, &folder)).await;
         match unpacked {
             Ok(unpacked) => unpacked.map_err(|error| failed(&error, error.kind())),
             Err(error) => Err(failed(&error, ErrorKind::Panicked)),
@@ -363,7 +371,7 @@ impl RunFiles {
     }
 
     /// The id of a file that the service names, and where the file belongs.
-    fn place_of(&self, name: &Path) -> Result<(String, PathBuf), OutcomeError> {
+    async fn place_of(&self, name: &Path) -> Result<(String, PathBuf), OutcomeError> {
         let parts: Option<Vec<&str>> = name
             .components()
             .map(|part| match part {
@@ -383,8 +391,9 @@ impl RunFiles {
                 destination.join(host).join(vm).join(file)
             }
             (Made::Pulled { destination, .. }, [_, _, file] | [_, _, file, _]) => {
-                let is_folder = destination.as_os_str().as_encoded_bytes().ends_with(b"/");
-                if is_folder || destination.is_dir() { destination.join(file) } else { destination.clone() }
+                let is_folder = destination.as_os_str().as_encoded_bytes().ends_with(b"/")
+                    || fs::metadata(destination).await.is_ok_and(|found| found.is_dir());
+                if is_folder { destination.join(file) } else { destination.clone() }
             }
             (Made::ByHost(folder), [host, file]) => folder.join(host).join(file),
             (Made::BySteps(scenario), [folder, rest @ ..]) if !rest.is_empty() => {

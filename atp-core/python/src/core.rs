@@ -4,16 +4,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use atp_api::{
-    Effect, OperationSpec, OutcomeError, Policy, RequestError, RunEvent, RunRequest, StateFilter, Targets,
-};
+use atp_api::{Effect, OperationSpec, OutcomeError, Policy, RunEvent, RunRequest, StateFilter, Targets};
 use atp_client::{Client, ClientOptions};
 use atp_executor::{Executor, Scenario};
 use atp_settings::mask_uri;
 use atp_transport::TransportManager;
 use parking_lot::Mutex;
 use pyo3::prelude::*;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -306,26 +304,25 @@ fn line(event: RunEvent) -> Result<Option<String>, OutcomeError> {
     }
 }
 
-/// A request of this package: its policy has only what differs.
-#[derive(Serialize, Deserialize)]
+/// A request of this package, which has looked at its fields: its policy has only what differs.
+#[derive(Deserialize)]
 struct Given {
     targets: Targets,
     operation: OperationSpec,
+    #[serde(default)]
     policy: Map<String, Value>,
 }
 
 fn read_request(request: &str, policy: &Policy) -> Result<RunRequest, OutcomeError> {
-    let not_json = |error: serde_json::Error| error::invalid(error.to_string());
-    let invalid = |error: RequestError| error::invalid(error.to_string());
-    let request: Value = serde_json::from_str(request).map_err(not_json)?;
-    let Given { targets, operation, policy: differing } = atp_api::read_request(&request).map_err(invalid)?;
+    let invalid = |error: serde_json::Error| error::invalid(error.to_string());
+    let Given { targets, operation, policy: differing } = serde_json::from_str(request).map_err(invalid)?;
     let mut policy = policy.clone();
     if !differing.is_empty() {
-        let mut whole = serde_json::to_value(policy).map_err(not_json)?;
+        let mut whole = serde_json::to_value(policy).map_err(invalid)?;
         if let Some(whole) = whole.as_object_mut() {
             whole.extend(differing);
         }
-        policy = atp_api::read_request(&whole).map_err(invalid)?;
+        policy = serde_json::from_value(whole).map_err(invalid)?;
     }
     let mut request = RunRequest::new(targets, operation, policy);
     target_scenario(&mut request)?;

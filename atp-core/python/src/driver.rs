@@ -51,6 +51,8 @@ struct Shared {
     was_called: AtomicBool,
     /// Whether the own thread drives.
     is_driven: AtomicBool,
+    /// Whether the own thread waits for the end of a call.
+    is_resting: AtomicBool,
     /// Has the own thread stop driving.
     leave: Notify,
     is_over: AtomicBool,
@@ -87,6 +89,7 @@ impl Driver {
             calling: AtomicUsize::new(0),
             was_called: AtomicBool::new(false),
             is_driven: AtomicBool::new(false),
+            is_resting: AtomicBool::new(false),
             leave: Notify::new(),
             is_over: AtomicBool::new(false),
         });
@@ -178,14 +181,19 @@ impl Background {
 impl Shared {
     fn call<F: Future>(&self, future: F) -> F::Output {
         /// Counts to the end, also of a panic.
-        struct Calling<'a>(&'a AtomicUsize);
+        struct Calling<'a>(&'a Shared);
         impl Drop for Calling<'_> {
             fn drop(&mut self) {
-                self.0.fetch_sub(1, Ordering::SeqCst);
+                self.0.calling.fetch_sub(1, Ordering::SeqCst);
+                if self.0.is_resting.swap(false, Ordering::SeqCst) {
+                    // The next one is waited for as after any call.
+                    self.0.was_called.store(true, Ordering::SeqCst);
+                    self.0.background.wake();
+                }
             }
         }
         self.calling.fetch_add(1, Ordering::SeqCst);
-        let _calling = Calling(&self.calling);
+        let _calling = Calling(self);
         self.was_called.store(true, Ordering::SeqCst);
         // Until it has left the call is only woken by it, which costs the same as if it stayed.
         if self.is_driven.load(Ordering::SeqCst) && !self.background.is_under_way() {
@@ -201,12 +209,18 @@ impl Shared {
             self.runtime().block_on(self.leave.notified());
             self.is_driven.store(false, Ordering::SeqCst);
             while !self.is_over() && !self.background.is_under_way() {
-                let is_called = self.was_called.swap(false, Ordering::SeqCst);
-                if !is_called && self.calling.load(Ordering::SeqCst) == 0 {
+                if self.was_called.swap(false, Ordering::SeqCst) {
+                    thread::park_timeout(PATIENCE);
+                    continue;
+                }
+                // The calls under way take long: one that ends wakes this, or has ended before it is looked at.
+                self.is_resting.store(true, Ordering::SeqCst);
+                if self.calling.load(Ordering::SeqCst) == 0 {
                     break;
                 }
-                thread::park_timeout(PATIENCE);
+                thread::park();
             }
+            self.is_resting.store(false, Ordering::SeqCst);
         }
     }
 

@@ -119,9 +119,10 @@ pub(crate) async fn drive<T>(
     control: RunControl,
     sink: &Sink<T>,
 ) -> Result<(), OutcomeError> {
+    // On the heap, as the larger parts of them are: the futures around them are moved several times on the way to where they are polled.
     match backend {
-        Backend::Hosts(executor) => on_hosts(executor, asked, control, sink).await,
-        Backend::Service(client) => in_service(*client, asked.request, control, sink).await,
+        Backend::Hosts(executor) => Box::pin(on_hosts(executor, asked, control, sink)).await,
+        Backend::Service(client) => Box::pin(in_service(*client, asked.request, control, sink)).await,
     }
 }
 
@@ -292,9 +293,9 @@ async fn on_hosts<T>(
     let RunRequest { targets, operation, policy, .. } = request;
     let plan = match found {
         Some(found) => {
-            let operation = Operation::prepare(operation).await?;
+            let operation = Box::pin(Operation::prepare(operation)).await?;
             let target = found.lock().clone();
-            let plan = executor.plan_found(&target, operation, policy, &control).await;
+            let plan = Box::pin(executor.plan_found(&target, operation, policy, &control)).await;
             if let [now] = &plan.targets[..] {
                 found.lock().clone_from(now);
             }
@@ -302,8 +303,8 @@ async fn on_hosts<T>(
         }
         None => {
             let selection = Selection::try_from(&targets).map_err(|error| error::of_selector(&error))?;
-            let operation = Operation::prepare(operation).await?;
-            let plan = executor.plan_until_stopped(&selection, operation, policy, &control).await;
+            let operation = Box::pin(Operation::prepare(operation)).await?;
+            let plan = Box::pin(executor.plan_until_stopped(&selection, operation, policy, &control)).await;
             plan.map_err(|error| error::of_plan(&error))?
         }
     };

@@ -1,6 +1,7 @@
 """The asyncio face, on simulated hosts."""
 
 import asyncio
+import fcntl
 from pathlib import Path
 from typing import Any, List
 
@@ -148,5 +149,21 @@ def test_reservations_end_with_their_block(simulated: Simulated, tmp_path: Path)
                     await fleet.reserve("h1/*", file=tmp_path / "vms")
             assert reserved.targets == ["h1/vm1", "h1/vm2"]
             await fleet.reserve("h1/*", file=tmp_path / "vms", count=2)
+
+    asyncio.run(work())
+
+
+def test_a_release_that_waits_for_the_lock_leaves_the_loop_free(simulated: Simulated, tmp_path: Path) -> None:
+    file = tmp_path / "vms"
+
+    async def work() -> None:
+        async with AsyncFleet(simulated.config) as fleet:
+            await fleet.reserve("h1/vm1", file=file, owner="job-1")
+            with open(f"{file}.lock", "rb") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                releasing = asyncio.create_task(fleet.release("job-1", file))
+                await asyncio.sleep(0.2)
+                assert not releasing.done()
+            assert [one.target for one in await releasing] == ["h1/vm1"]
 
     asyncio.run(work())

@@ -263,6 +263,6 @@ def test_what_a_cancelled_task_has_reserved_is_given_back(service: Tuple[str, st
                     await task
             async with await fleet.reserve("*", count=4, wait=120) as reserved:
                 assert len(reserved) == 4
-            assert len(fleet.release(reserved[0].owner)) == 0
+            assert await fleet.release(reserved[0].owner) == []
 
     asyncio.run(work())

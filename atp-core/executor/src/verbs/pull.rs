@@ -7,6 +7,7 @@ use atp_protocol::files::{Progress, Pull, PullFolder, Pulled, TransferPolicy};
 use atp_protocol::{Carrier, LibvirtCarrier, ProtocolError};
 use atp_transport::domain::DomainInfo;
 use atp_transport::{Effect, HostId};
+use tokio::fs;
 use tokio::time::Instant;
 
 use super::Operation;
@@ -30,7 +31,7 @@ pub(super) fn filled(
 }
 
 /// Where the file of this VM goes. A destination that is a folder, or ends in a slash, gets the file in it.
-fn destination_of(spec: &PullSpec, host: &HostId, vm: &str) -> PathBuf {
+async fn destination_of(spec: &PullSpec, host: &HostId, vm: &str) -> PathBuf {
     // A folder may be named with a slash at its end.
     let path = if spec.recursive { spec.path.trim_end_matches('/') } else { &spec.path };
     // In a Windows guest either character separates.
@@ -40,7 +41,8 @@ fn destination_of(spec: &PullSpec, host: &HostId, vm: &str) -> PathBuf {
         return spec.destination.join(safe_name(host.as_str())).join(safe_name(vm)).join(name);
     }
     let text = spec.destination.as_os_str().as_encoded_bytes();
-    if text.ends_with(b"/") || spec.destination.is_dir() {
+    let is_folder = async || fs::metadata(&spec.destination).await.is_ok_and(|found| found.is_dir());
+    if text.ends_with(b"/") || is_folder().await {
         spec.destination.join(name)
     } else {
         spec.destination.clone()
@@ -98,7 +100,7 @@ impl Transfer {
 pub(super) async fn perform(job: &Job, domain: &DomainInfo, spec: &PullSpec) -> Completion {
     let deadline = job.deadline();
     let mut retry = ReconnectRetry::new(&job.policy, deadline);
-    let destination = destination_of(spec, &job.planned_on, &domain.name);
+    let destination = destination_of(spec, &job.planned_on, &domain.name).await;
     let mut begun = false;
     let policy = TransferPolicy::default();
     let (by, allowance) = (policy.before(deadline), job.allowance.clone());
@@ -161,20 +163,20 @@ mod tests {
         }
     }
 
-    #[test]
-    fn one_file_goes_to_its_destination_and_several_each_to_a_folder_of_their_own() {
+    #[tokio::test]
+    async fn one_file_goes_to_its_destination_and_several_each_to_a_folder_of_their_own() {
         let host: HostId = "h1".parse().unwrap();
-        let to = |spec: PullSpec, vm: &str| destination_of(&spec, &host, vm);
-        assert_eq!(to(spec("/nowhere/copy", false), "vm"), Path::new("/nowhere/copy"));
-        assert_eq!(to(spec("/nowhere/", false), "vm"), Path::new("/nowhere/hostname"));
-        assert_eq!(to(spec("/tmp", false), "vm"), Path::new("/tmp/hostname"));
-        assert_eq!(to(spec("/tmp", true), "vm"), Path::new("/tmp/h1/vm/hostname"));
-        assert_eq!(to(spec("/tmp", true), "../x"), Path::new("/tmp/h1/%2e.%2fx/hostname"));
+        let to = async |spec: PullSpec, vm: &str| destination_of(&spec, &host, vm).await;
+        assert_eq!(to(spec("/nowhere/copy", false), "vm").await, Path::new("/nowhere/copy"));
+        assert_eq!(to(spec("/nowhere/", false), "vm").await, Path::new("/nowhere/hostname"));
+        assert_eq!(to(spec("/tmp", false), "vm").await, Path::new("/tmp/hostname"));
+        assert_eq!(to(spec("/tmp", true), "vm").await, Path::new("/tmp/h1/vm/hostname"));
+        assert_eq!(to(spec("/tmp", true), "../x").await, Path::new("/tmp/h1/%2e.%2fx/hostname"));
         let windows = PullSpec { path: "C:\\dir/sub\\a b.txt".into(), ..spec("/tmp", false) };
-        assert_eq!(to(windows, "vm"), Path::new("/tmp/a%20b.txt"));
+        assert_eq!(to(windows, "vm").await, Path::new("/tmp/a%20b.txt"));
         let odd = PullSpec { path: "/etc/a\\b".into(), ..spec("/tmp", false) };
-        assert_eq!(to(odd, "vm").file_name(), Some("a%5cb".as_ref()));
+        assert_eq!(to(odd, "vm").await.file_name(), Some("a%5cb".as_ref()));
         let folder = PullSpec { path: "/var/log//".into(), recursive: true, ..spec("/tmp", false) };
-        assert_eq!(to(folder, "vm"), Path::new("/tmp/log"));
+        assert_eq!(to(folder, "vm").await, Path::new("/tmp/log"));
     }
 }

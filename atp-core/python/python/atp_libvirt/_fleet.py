@@ -124,16 +124,6 @@ class _Base:
         """Begins to capture consoles, for ``console_lines``."""
         return self._core.lines(json.dumps(request(operation, options)))
 
-    def release(self, owner: str, file: Union[str, os.PathLike[str], None] = None) -> List[Reservation]:
-        """Ends all reservations of an owner, as ``atp release`` does. Returns them.
-
-        :param file: The file of the reservations; for a fleet without a service only, and needed there.
-        """
-        place = self.place(file)
-        if place is None:
-            return _reservations.release_in_service(self._core, owner)
-        return _reservations.release(place, owner)
-
     def place(self, file: Union[str, os.PathLike[str], None]) -> Optional[str]:
         """The file of reservations; None if the service has them."""
         if file is None and not self._is_service:
@@ -274,6 +264,16 @@ class Fleet(_Base, Verbs):
                 raise attempt.refusal()
             sleep(min(left, attempt.interval))
 
+    def release(self, owner: str, file: Union[str, os.PathLike[str], None] = None) -> List[Reservation]:
+        """Ends all reservations of an owner, as ``atp release`` does. Returns them.
+
+        :param file: The file of the reservations; for a fleet without a service only, and needed there.
+        """
+        place = self.place(file)
+        if place is None:
+            return _reservations.release_in_service(self._core, owner)
+        return _reservations.release(place, owner)
+
     def close(self) -> None:
         """Ends all runs at once, and closes all connections. What is called later raises :class:`ClosedError`."""
         self._core.close()
@@ -367,6 +367,16 @@ class AsyncFleet(_Base, AsyncVerbs):
             if left <= 0:
                 raise attempt.refusal()
             await asyncio.sleep(min(left, attempt.interval))
+
+    async def release(
+        self, owner: str, file: Union[str, os.PathLike[str], None] = None
+    ) -> List[Reservation]:
+        """As :meth:`Fleet.release`. If the task is cancelled, the reservations may be ended all the same."""
+        place = self.place(file)
+        running = asyncio.get_running_loop()
+        if place is None:
+            return await running.run_in_executor(None, _reservations.release_in_service, self._core, owner)
+        return await running.run_in_executor(None, _reservations.release, place, owner)
 
     async def aclose(self) -> None:
         """As :meth:`Fleet.close`. It takes about a second at most."""

@@ -407,20 +407,21 @@ def _ms(seconds: float) -> int:
 
 def request(operation: Operation[Any], options: Union[Options, VmOptions]) -> Dict[str, Any]:
     """The request for an operation, as programs of ATP exchange it."""
-    unknown = options.keys() - _OPTIONS
-    if unknown:
-        known = ", ".join(sorted(_OPTIONS))
-        raise TypeError(f"unknown option {min(unknown)!r}; options of every verb are {known}")
     given: Dict[str, Any] = dict(options)
-    targets: Dict[str, Any] = {
-        **_chosen(operation, given.get("exclude", ())),
-        "state": given.get("state", "any"),
-        "labels": dict(given.get("labels", {})),
-    }
-    policy: Dict[str, Any] = {name: given[name] for name in _POLICY if name in given}
-    for name, key in _TIMES.items():
-        if name in given:
-            policy[key] = None if given[name] is None else _ms(given[name])
+    targets: Dict[str, Any] = _chosen(operation, given.pop("exclude", ()))
+    policy: Dict[str, Any] = {}
+    for name, value in given.items():
+        if name in _TIMES:
+            policy[_TIMES[name]] = None if value is None else _ms(value)
+        elif name in _POLICY:
+            policy[name] = value
+        elif name == "labels":
+            targets[name] = dict(value)
+        elif name == "state":
+            targets[name] = value
+        else:
+            known = ", ".join(sorted(("exclude", "labels", "state", *_POLICY, *_TIMES)))
+            raise TypeError(f"unknown option {name!r}; options of every verb are {known}")
     return {"targets": targets, "operation": operation.spec, "policy": policy}
 
 
@@ -438,10 +439,8 @@ def _chosen(operation: Operation[Any], exclude: Selectors) -> Dict[str, Any]:
 
 
 _ON_HOSTS = {"host-check", "diagnose-host"}
-_TARGETS = {"exclude", "state", "labels"}
 _POLICY = ("parallel", "per_host", "retries", "max_failures", "serial")
 _TIMES = {"timeout": "timeout_ms", "deadline": "deadline_ms"}
-_OPTIONS = {*_TARGETS, *_POLICY, *_TIMES}
 
 
 def _texts(selectors: Selectors) -> List[str]:
