@@ -12,12 +12,20 @@ const IN_PROCESS: [(&str, &str); 2] = [("pool", "atp-transport"), ("scrape", "at
 /// The part that compares `atp` with other tools, and the packages it needs in addition to those of the tests.
 const PEERS: (&str, &[&str]) = ("peers", &["python3", "python3-libvirt"]);
 
+/// The part that needs PostgreSQL.
+const CLUSTER: (&str, &str) = ("cluster", "postgresql-15");
+
 /// Sets up and measures: the parts with these names, or all.
 pub(crate) fn run(arguments: &[OsString]) -> Result<ExitCode> {
     let all = arguments.is_empty();
     let (peers, packages) = PEERS;
     let with_peers = all || arguments.iter().any(|part| part == peers);
-    setup::run_with(if with_peers { packages } else { &[] })?;
+    let mut needed = if with_peers { packages.to_vec() } else { Vec::new() };
+    let (cluster, server) = CLUSTER;
+    if all || arguments.iter().any(|part| part == cluster) {
+        needed.push(server);
+    }
+    setup::run_with(&needed)?;
     let is_ours = |part: &&OsString| IN_PROCESS.iter().any(|(name, _)| *part == name);
     let (ours, others): (Vec<_>, Vec<_>) = arguments.iter().partition(is_ours);
     let mut results = Vec::new();

@@ -12,6 +12,7 @@
 
 mod bare;
 mod child;
+mod cluster;
 mod event_loop;
 mod hosts;
 mod machine;
@@ -38,12 +39,13 @@ struct Part {
 }
 
 /// All parts, in the order of the page.
-const PARTS: [Part; 7] = [
+const PARTS: [Part; 8] = [
     Part { name: "rate", report: rate::report },
     Part { name: "event-loop", report: event_loop::report },
     Part { name: "hosts", report: hosts::report },
     Part { name: "scale", report: scale::report },
     Part { name: "serve", report: serve::report },
+    Part { name: "cluster", report: cluster::report },
     Part { name: "protocol", report: protocol::report },
     Part { name: "peers", report: peers::report },
 ];

@@ -26,21 +26,23 @@ const ROUNDS: usize = 15;
 const GOAL: Goal = Goal { rate: 1.0, cpu: Some(0.5) };
 
 /// A service that runs, and the settings of its clients.
-struct Service {
-    child: Child,
-    url: String,
+pub(crate) struct Service {
+    pub(crate) child: Child,
+    pub(crate) url: String,
     settings: PathBuf,
     _folder: TempDir,
 }
 
 impl Service {
-    fn start(fleet: &Fleet) -> Result<Self> {
+    /// `section` has further settings of it.
+    pub(crate) fn start(fleet: &Fleet, section: &str) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let (settings, token) = (folder.path().join("fleet.toml"), folder.path().join("token"));
         let state = folder.path().join("state");
+        let tokens = folder.path().join("tokens.toml");
         let limits = "starts_per_second = 1000\nrequests_per_second = 1000\nlisten = \"127.0.0.1:0\"";
         let text = format!(
-            "server_token_file = {token:?}\n{}\n[serve]\nfolder = {state:?}\n{limits}\n",
+            "server_token_file = {token:?}\n{}\n[serve]\nfolder = {state:?}\ntokens = {tokens:?}\n{limits}\n{section}\n",
             fleet.settings()
         );
         std::fs::write(&settings, text)?;
@@ -56,6 +58,13 @@ impl Service {
         std::thread::spawn(move || lines.for_each(drop));
         Ok(Service { child, url: url.context("the service does not listen")?, settings, _folder: folder })
     }
+
+    /// A client of it.
+    pub(crate) fn client(&self) -> Result<Command> {
+        let mut command = atp(&self.settings)?;
+        command.args(["--quiet", "--server", &self.url]);
+        Ok(command)
+    }
 }
 
 impl Drop for Service {
@@ -70,7 +79,7 @@ pub(crate) fn report() -> Result<()> {
     let runtime = Runtime::new()?;
     let options = FleetOptions { hosts: HOSTS, vms: VMS, rtt: RTT, ..FleetOptions::default() };
     let fleet = runtime.block_on(Fleet::start(options))?;
-    let service = Service::start(&fleet)?;
+    let service = Service::start(&fleet, "")?;
     let exec = |server: &[&str]| -> Result<()> {
         let mut command = atp(&service.settings)?;
         wait_for(command.arg("--quiet").args(server).args(["exec", "*", "--", "true"]))

@@ -129,6 +129,11 @@ impl Postgres {
         succeed(&mut psql)
     }
 
+    /// The number of its first process, which has started the others; none if it is stopped.
+    pub fn process(&self) -> Option<u32> {
+        self.server.as_ref().map(Child::id)
+    }
+
     /// The socket on which it listens.
     pub fn socket(&self) -> PathBuf {
         self.folder.path().join(".s.PGSQL.5432")

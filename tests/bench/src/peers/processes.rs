@@ -8,6 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use rustix::param::clock_ticks_per_second;
 
 /// The pause between two measurements of the memory of running processes.
 const LOOK: Duration = Duration::from_millis(2);
@@ -37,6 +38,20 @@ pub(crate) fn cpu_of_the_running(process: u32) -> Result<Duration> {
         total += Duration::from_nanos(on_processor.parse()?);
     }
     Ok(total)
+}
+
+/// The CPU time of a process and of its children, those that have ended included.
+pub(crate) fn cpu_of_the_family(process: u32) -> Result<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
+    // The name, in brackets, may have blanks.
+    let (_, rest) = stat.rsplit_once(')').context("a stat without a name")?;
+    let ticks = rest.split_whitespace().skip(13).take(2).map(str::parse::<u64>).sum::<Result<u64, _>>()?;
+    let mut total = Duration::from_secs(ticks) / u32::try_from(clock_ticks_per_second())?;
+    for child in children(process) {
+        // One that has ended meanwhile is among those of its parent the next time.
+        total += cpu_of_the_running(child).unwrap_or_default();
+    }
+    Ok(total + cpu_of_the_running(process)?)
 }
 
 /// The peak of the total memory of the processes that a job started, KiB, and the job's result. Memory that several
