@@ -1,4 +1,4 @@
-//! `cargo xtask demo`: atp's main job on real hosts and guests, with checks of its exit codes.
+//! `cargo xtask demo`: commands in the guests of real hosts, also while one hangs, with checks of its exit codes.
 
 use std::env;
 use std::path::{Path, PathBuf};

@@ -24,7 +24,7 @@ mod test;
 const USAGE: &str = "\
 Usage: cargo xtask COMMAND
 
-  demo              run atp's main job on two hosts with two guests each
+  demo              run commands in the guests of two hosts, also while one hangs
   test [ARGS…]      run every test; ARGS go to `cargo test --workspace`
   matrix [ARGS…]    try every verb on each daemon, and each way to a daemon, and write docs/compatibility.md;
                     `--smoke` tries the most important verbs on the daemons of other Debian releases
