@@ -1,7 +1,7 @@
 //! Runs through a service (`--server`), over its warm connections: with the same reports, exit codes and signals as runs of
 //! this program's own. The run is the service's, and goes on there if this program is killed.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::pin::pin;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use atp_executor::{Outcome, RunEvent};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 use tokio_util::task::AbortOnDropHandle;
+use uuid::Uuid;
 
 use crate::batch::{self, Batch, Reports, drive};
 use crate::confirm::confirm;
@@ -145,15 +146,13 @@ async fn run_one<'a>(
             report.reserved = reservations::of_service(client, context).await;
         }
         let signals = AbortOnDropHandle::new(tokio::spawn(tell(client.clone(), run, interrupts.clone())));
-        let mut told = HashSet::new();
-        let seen = |outcome: &Outcome| {
-            told.insert((outcome.host.clone(), outcome.vm.clone()));
-        };
-        let is_whole = drive(follow(client, files, &begun), report, interrupts, seen).await;
+        let mut told = Told::default();
+        let mut events = follow(client, files, &begun);
+        let is_whole = drive(&mut events, report, interrupts, |outcome| told.add(outcome)).await;
         drop(signals);
         // Of a run that is continued it is not known here which targets it still has.
         if !is_whole && resumed.is_none() {
-            report.take_all(untold(plan, run, &told));
+            report.take_all(untold(plan, run, &told, events.is_interrupted));
         }
         report.ending.signal = interrupts.received();
         if report.ending.signal.is_some() || report.ending.stopped_early {
@@ -166,9 +165,49 @@ async fn run_one<'a>(
     Ok(())
 }
 
-/// The outcomes of the targets of a plan of which a run told none before its service was lost.
-fn untold(plan: PlanReport, run: u64, told: &HashSet<(Option<HostId>, Option<String>)>) -> Vec<Outcome> {
+/// The targets of which a run has told an outcome.
+#[derive(Default)]
+struct Told {
+    names: HashSet<(Option<HostId>, Option<String>)>,
+    /// A VM may have got another name or host since it was planned.
+    uuids: HashMap<Uuid, usize>,
+}
+
+impl Told {
+    fn add(&mut self, outcome: &Outcome) {
+        self.names.insert((outcome.host.clone(), outcome.vm.clone()));
+        if let Some(uuid) = outcome.uuid {
+            *self.uuids.entry(uuid).or_default() += 1;
+        }
+    }
+}
+
+/// The outcomes of the targets of a plan of which a run told none before its service was lost. After an interruption the others
+/// are those that were not started: what was started is told before.
+fn untold(plan: PlanReport, run: u64, told: &Told, is_interrupted: bool) -> Vec<Outcome> {
+    let mut planned: HashMap<Uuid, usize> = HashMap::new();
+    for uuid in plan.targets.iter().filter_map(|target| target.uuid) {
+        *planned.entry(uuid).or_default() += 1;
+    }
+    let is_told = |outcome: &Outcome| {
+        let has_all = |uuid| told.uuids.get(&uuid).is_some_and(|told| Some(told) >= planned.get(&uuid));
+        told.names.contains(&(outcome.host.clone(), outcome.vm.clone())) || outcome.uuid.is_some_and(has_all)
+    };
     let unknown = |target: PlannedTarget| {
+        if is_interrupted {
+            let error = OutcomeError::new(
+                ErrorKind::ServiceStopping,
+                format!("run {run} was interrupted before this target was started"),
+            )
+            .with_hint(format!("the same command with --resume {run} does what is left"));
+            return Outcome {
+                host: Some(target.host),
+                vm: target.vm,
+                uuid: target.uuid,
+                error: Some(error),
+                ..Outcome::not_started(plan.op.clone(), Status::Skipped)
+            };
+        }
         let error = OutcomeError::new(
             ErrorKind::OutcomeUnknown,
             format!("the service was lost before it told what became of this target in run {run}"),
@@ -184,7 +223,7 @@ fn untold(plan: PlanReport, run: u64, told: &HashSet<(Option<HostId>, Option<Str
         }
     };
     let planned = plan.settled.into_iter().chain(plan.targets.into_iter().map(unknown));
-    planned.filter(|outcome| !told.contains(&(outcome.host.clone(), outcome.vm.clone()))).collect()
+    planned.filter(|outcome| !is_told(outcome)).collect()
 }
 
 /// The number of the run to be continued, if there is one.
@@ -252,7 +291,8 @@ async fn start(
     Ok(Ok(run))
 }
 
-/// Runs an operation that reads and makes no files through the service, as a part of a report. `planned` sees the plan first.
+/// Runs an operation that reads and makes no files through the service, as a part of a report. Returns whether all of it could be
+/// read.
 ///
 /// # Errors
 /// Why there is no such run.
@@ -263,17 +303,31 @@ pub(crate) async fn run_part(
     interrupts: &Interrupts,
     context: &Context,
     seen: impl FnMut(&Outcome),
-) -> Result<(), Failure> {
-    if let Ok(RunSummary { id: run, .. }) = start(client, None, request, interrupts, context).await? {
-        let signals = AbortOnDropHandle::new(tokio::spawn(tell(client.clone(), run, interrupts.clone())));
-        drive(Remote::Plain(client.run_events(run)), report, interrupts, seen).await;
-        drop(signals);
-    }
-    Ok(())
+) -> Result<bool, Failure> {
+    let Ok(RunSummary { id: run, .. }) = start(client, None, request, interrupts, context).await? else {
+        return Ok(false);
+    };
+    let signals = AbortOnDropHandle::new(tokio::spawn(tell(client.clone(), run, interrupts.clone())));
+    let is_whole =
+        drive(&mut Remote::of(Events::Plain(client.run_events(run))), report, interrupts, seen).await;
+    drop(signals);
+    Ok(is_whole)
 }
 
 /// The events of a run of the service.
-pub(crate) enum Remote {
+struct Remote {
+    events: Events,
+    /// The service was ended under the run.
+    is_interrupted: bool,
+}
+
+impl Remote {
+    fn of(events: Events) -> Self {
+        Remote { events, is_interrupted: false }
+    }
+}
+
+enum Events {
     Plain(RunEvents),
     /// After its files were fetched, by a task.
     Fetched(
@@ -286,7 +340,7 @@ pub(crate) enum Remote {
 fn follow(client: &Client, mut files: RunFiles, run: &RunSummary) -> Remote {
     let mut events = client.run_events_after(run.id, run.resumed_after);
     if files.is_empty() {
-        return Remote::Plain(events);
+        return Remote::of(Events::Plain(events));
     }
     let (sender, receiver) = mpsc::channel(AHEAD);
     let task = tokio::spawn(async move {
@@ -301,17 +355,17 @@ fn follow(client: &Client, mut files: RunFiles, run: &RunSummary) -> Remote {
             }
         }
     });
-    Remote::Fetched(receiver, AbortOnDropHandle::new(task))
+    Remote::of(Events::Fetched(receiver, AbortOnDropHandle::new(task)))
 }
 
-impl batch::Events for Remote {
+impl batch::Events for &mut Remote {
     async fn next(&mut self) -> Result<Option<RunEvent>, Problem> {
-        match self {
-            Remote::Plain(events) => events.next().await.map_err(Problem::from),
-            Remote::Fetched(events, _) => {
-                events.recv().await.transpose().map_err(Problem::from).map(Option::flatten)
-            }
-        }
+        let event = match &mut self.events {
+            Events::Plain(events) => events.next().await,
+            Events::Fetched(events, _) => events.recv().await.transpose().map(Option::flatten),
+        };
+        self.is_interrupted |= matches!(event, Err(ClientError::Interrupted { .. }));
+        event.map_err(Problem::from)
     }
 }
 
@@ -333,4 +387,65 @@ pub(crate) fn would_be(plan: &PlanReport, target: &PlannedTarget) -> Outcome {
     let refusal = refusal.clone().filter(|_| *dry_run == DryRun::NotRunning);
     let data = domain.map(Data::Domain);
     Outcome { vm: vm.clone(), uuid: *uuid, ..dry_run::would_be(&plan.op, host, data, *dry_run, refusal) }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_a_lost_run_has_not_told_is_unknown_and_what_an_interrupted_one_has_not_is_not_started() {
+        let uuid = |number| Uuid::from_u128(number);
+        let target = |host: &str, vm: &str, number| PlannedTarget {
+            host: host.parse().unwrap(),
+            vm: Some(vm.to_owned()),
+            uuid: Some(uuid(number)),
+            state: None,
+            listed: None,
+            dry_run: DryRun::Proceed,
+            refusal: None,
+        };
+        let told_of = |host: &str, vm: &str, number| Outcome {
+            host: Some(host.parse().unwrap()),
+            vm: Some(vm.to_owned()),
+            uuid: Some(uuid(number)),
+            ..Outcome::not_started("exec", Status::Ok)
+        };
+        let mut told = Told::default();
+        // One as it was planned, one that has moved, and one of two copies.
+        [told_of("h1", "a", 1), told_of("h2", "b", 2), told_of("h1", "c", 3)]
+            .iter()
+            .for_each(|outcome| told.add(outcome));
+        let plan = || {
+            PlanReport {
+            targets: vec![
+                target("h1", "a", 1),
+                target("h1", "b", 2),
+                target("h1", "c", 3),
+                target("h2", "c", 3),
+                target("h2", "d", 4),
+            ],
+            settled: Vec::new(),
+            ..serde_json::from_value(json!({
+                "version": 1, "op": "exec", "disruptive": false, "policy": atp_api::Policy::default(), "targets": [],
+                "settled": [], "notices": [], "done_before": 0,
+            }))
+            .unwrap()
+        }
+        };
+        for (is_interrupted, status, effect, kind) in [
+            (false, Status::Failed, Effect::Unknown, ErrorKind::OutcomeUnknown),
+            (true, Status::Skipped, Effect::None, ErrorKind::ServiceStopping),
+        ] {
+            let outcomes = untold(plan(), 7, &told, is_interrupted);
+            let names: Vec<_> = outcomes.iter().filter_map(|one| one.vm.as_deref()).collect();
+            assert_eq!(names, ["c", "d"]);
+            for outcome in outcomes {
+                assert_eq!((outcome.status, outcome.effect), (status, effect));
+                assert_eq!(outcome.error.map(|error| error.kind), Some(kind));
+            }
+        }
+    }
 }

@@ -114,15 +114,23 @@ impl Browser {
 
     /// Waits until an expression is true.
     pub(crate) async fn until(&self, expression: &str) {
-        let end = Instant::now() + PATIENCE;
+        if !self.becomes(expression, PATIENCE).await {
+            let at = "[location.hash, document.activeElement.outerHTML, document.body.innerText, \
+                      'loaded: ' + performance.getEntriesByType('resource').map((one) => one.name).join(' ')].join('\\n')";
+            panic!("never: {expression}\n{}", self.value(at).await.as_str().unwrap_or_default());
+        }
+    }
+
+    /// Whether an expression becomes true within this time.
+    pub(crate) async fn becomes(&self, expression: &str, within: Duration) -> bool {
+        let end = Instant::now() + within;
         while self.value(&format!("Boolean({expression})")).await != Value::Bool(true) {
             if Instant::now() > end {
-                let at =
-                    "[location.hash, document.activeElement.outerHTML, document.body.innerText].join('\\n')";
-                panic!("never: {expression}\n{}", self.value(at).await.as_str().unwrap_or_default());
+                return false;
             }
             sleep(Duration::from_millis(25)).await;
         }
+        true
     }
 
     /// Waits until an element is there.

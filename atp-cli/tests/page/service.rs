@@ -107,6 +107,12 @@ impl Service {
     pub(crate) async fn browser_of(&self, token: &str, view: &str) -> Browser {
         let browser = Browser::start().await;
         browser.go(&format!("{}/{view}", self.address)).await;
+        // A Chromium that had just started was seen to load nothing more for as long as it was waited for.
+        if !browser.becomes("document.querySelector('#token')", Duration::from_secs(20)).await {
+            eprintln!("the page is loaded again");
+            browser.go("about:blank").await;
+            browser.go(&format!("{}/{view}", self.address)).await;
+        }
         browser.write("#token", token).await;
         browser.enter().await;
         browser.shows("nav [aria-current]").await;

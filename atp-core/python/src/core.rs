@@ -304,11 +304,12 @@ fn line(event: RunEvent) -> Result<Option<String>, OutcomeError> {
     }
 }
 
-/// A request of this package, which has looked at its fields: its policy has only what differs.
+/// A request of this package, which has looked at its fields but for those of the operation: `operate` has it from its caller. Its
+/// policy has only what differs.
 #[derive(Deserialize)]
 struct Given {
     targets: Targets,
-    operation: OperationSpec,
+    operation: Value,
     #[serde(default)]
     policy: Map<String, Value>,
 }
@@ -316,6 +317,8 @@ struct Given {
 fn read_request(request: &str, policy: &Policy) -> Result<RunRequest, OutcomeError> {
     let invalid = |error: serde_json::Error| error::invalid(error.to_string());
     let Given { targets, operation, policy: differing } = serde_json::from_str(request).map_err(invalid)?;
+    let operation: OperationSpec =
+        atp_api::read_request(&operation).map_err(|error| error::invalid(error.to_string()))?;
     let mut policy = policy.clone();
     if !differing.is_empty() {
         let mut whole = serde_json::to_value(policy).map_err(invalid)?;

@@ -91,10 +91,11 @@ def test_events_come_while_vms_are_changed(service: Tuple[str, str]) -> None:
 
 def test_statistics_are_those_of_the_hosts(service: Tuple[str, str]) -> None:
     with Fleet(server=service[0], token=service[1]) as fleet:
+        statistics = fleet.stats("*", interval=0.5)
         for _ in range(30):  # On a busy machine one may be late for a round.
-            statistics = fleet.stats("*", interval=0.5)
             if all(vm.stale is None and vm.cpu.percent is not None for vm in statistics):
                 break
+            statistics = fleet.stats("*", interval=0.5)
         assert [f"{vm.host}/{vm.vm}" for vm in statistics] == ["h1/vm1", "h1/vm2", "h2/vm1", "h2/vm2"]
         assert all(vm.stale is None and vm.cpu.percent is not None for vm in statistics)
         assert fleet.stats("h1/vm9", interval=0.1).not_found == ["h1/vm9"]

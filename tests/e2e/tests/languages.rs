@@ -63,7 +63,7 @@ const EXPECTED: &[(&str, &str)] = &[
     ("an agent that was not started", "agent-not-connected none"),
     ("a stopped agent", "call-timeout unknown"),
     // Its kind depends on which end the daemon sees first; a busy daemon sees that of QEMU before it takes the command to the agent.
-    ("a QEMU that ends under an agent's command", "unknown|agent-not-connected none"),
+    ("a QEMU that ends under an agent's command", "unknown|agent-not-connected none|vm-not-running none"),
     ("destroy, of one that is off", "vm-not-running unknown"),
     ("shutdown, of one that is off", "vm-not-running unknown"),
     ("reboot, of one that is off", "vm-not-running unknown"),
@@ -278,7 +278,7 @@ impl Client {
             let end = async {
                 let is_sent = was_sent.await.is_ok();
                 if is_sent {
-                    // By its answer the daemon has the command, too.
+                    // By its answer the daemon has the command, too; a worker may take it up after the end of QEMU.
                     guest.state().unwrap();
                     guest.kill_qemu().unwrap();
                 }

@@ -38,8 +38,8 @@ pub(super) async fn diagnose(
     }
     let mut reached = BTreeSet::new();
     let seen = |outcome: &_| reached.extend(reached_host(outcome));
-    run_part(client, &request, &mut report, interrupts, context, seen).await?;
-    let goes_on = interrupts.received().is_none() && !report.ending.stopped_early;
+    let is_whole = run_part(client, &request, &mut report, interrupts, context, seen).await?;
+    let goes_on = is_whole && interrupts.received().is_none() && !report.ending.stopped_early;
     if goes_on && !reached.is_empty() {
         let vms =
             vms_of(plan.targets.iter().map(|target| &target.host).filter(|host| reached.contains(*host)));

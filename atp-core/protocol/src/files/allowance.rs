@@ -63,22 +63,30 @@ impl Allowance {
         Allowance(Some(Arc::new(Limit { room, told: told.into() })))
     }
 
-    /// The same bytes with another message. As many are left from now on, for all who share them.
+    /// The same bytes with another message. As many are left from now on, for all who share them, or as many as are kept for files
+    /// under way.
     pub fn set(&self, bytes: u64, told: impl Into<String>) -> Self {
         let Some(limit) = &self.0 else { return Allowance::of(bytes, told) };
-        limit.room.state.lock().left = bytes;
+        {
+            let mut state = limit.room.state.lock();
+            state.left = bytes.max(state.kept_for_others(0).0);
+        }
         limit.room.changed.notify_waiters();
         Allowance(Some(Arc::new(Limit { room: limit.room.clone(), told: told.into() })))
     }
 
-    /// Takes bytes that are to be written.
+    /// Takes bytes that are to be written, and are not kept for a file under way.
     ///
     /// # Errors
     /// [`StorageFull`](io::ErrorKind::StorageFull) with the message of the limit: fewer are left, and none is taken.
     pub fn take(&self, bytes: u64) -> io::Result<()> {
         let Some(limit) = &self.0 else { return Ok(()) };
         let mut state = limit.room.state.lock();
-        state.left = state.left.checked_sub(bytes).ok_or_else(|| limit.full())?;
+        let (kept, _) = state.kept_for_others(0);
+        if bytes > state.left.saturating_sub(kept) {
+            return Err(limit.full());
+        }
+        state.left -= bytes;
         limit.room.changed.notify_waiters();
         Ok(())
     }
@@ -256,6 +264,19 @@ mod tests {
         slow.grow(4).unwrap();
         // The other comes too late.
         assert!(hung.grow(1).is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_kept_for_a_file_is_not_taken_by_others_or_by_a_lower_limit() {
+        let all = Allowance::of(10, "full");
+        let mut file = Taken::of(all.clone());
+        at_once(&mut file, 8).await.unwrap();
+        assert!(all.take(3).is_err());
+        all.take(2).unwrap();
+        file.grow(5).unwrap();
+        let _lower = all.set(1, "lower");
+        file.grow(8).unwrap();
+        assert!(all.take(1).is_err());
     }
 
     #[tokio::test(start_paused = true)]

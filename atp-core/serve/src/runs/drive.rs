@@ -220,9 +220,17 @@ async fn without_data(
 ) -> Option<EventRow> {
     let key = &event.outcome_of.as_ref()?.key;
     // An outcome that is recorded stays as it is, and is asked for with its data.
-    match activity.service.runs().store.has_outcome(activity.run, key).await {
-        Ok(true) => outcome.data = None,
-        Ok(false) | Err(_) => take_out(outcome, error),
+    let is_recorded = loop {
+        match activity.service.runs().store.has_outcome(activity.run, key).await {
+            Ok(is_recorded) => break is_recorded,
+            Err(StoreError::Closed | StoreError::TakenOver { .. }) => return None,
+            Err(error) if error.is_for_good() => break false,
+            Err(_) => sleep(PAUSE).await,
+        }
+    };
+    match is_recorded {
+        true => outcome.data = None,
+        false => take_out(outcome, error),
     }
     let data = serde_json::to_string(&RunEvent::Finished(outcome.clone())).ok()?;
     Some(EventRow { data, ..event.clone() })

@@ -200,7 +200,8 @@ impl<C: Connector> HostConnection<C> {
     ) -> Result<T> {
         if matches!(answer, Ok(_) | Err(CallFailure::Refused { .. })) {
             self.last_active.set(Instant::now());
-            if let Some(lane) = lane {
+            // It waits for its turn in the lane, and asks no QEMU.
+            if let Some(lane) = lane.filter(|_| operation != "virDomainSetAutostart") {
                 self.host.calls.answered(lane);
             }
         }

@@ -5,7 +5,7 @@ use std::future::{Future, pending};
 use std::time::Duration;
 
 use atp_transport::domain::{DomainInfo, JobProgress};
-use atp_transport::{ErrorKind, ExecuteOptions, LibvirtConnection};
+use atp_transport::{ErrorKind, ExecuteOptions, LibvirtConnection, TransportError};
 use tokio::time::{self, Instant};
 
 use crate::verbs::job::Job;
@@ -37,7 +37,8 @@ async fn report(job: &Job, domain: &DomainInfo) -> Infallible {
             // It has not begun.
             Ok(None) => {}
             // Nothing was asked.
-            Err(error) if error.kind() == ErrorKind::MonitorBusy => {}
+            Err(TransportError::CallTimeout { sent: false, .. }) => {}
+            Err(error) if matches!(error.kind(), ErrorKind::MonitorBusy | ErrorKind::StuckCalls) => {}
             Err(_) => return pending().await,
         }
     }
