@@ -193,36 +193,32 @@ fn untold(plan: PlanReport, run: u64, told: &Told, is_interrupted: bool) -> Vec<
         let has_all = |uuid| told.uuids.get(&uuid).is_some_and(|told| Some(told) >= planned.get(&uuid));
         told.names.contains(&(outcome.host.clone(), outcome.vm.clone())) || outcome.uuid.is_some_and(has_all)
     };
-    let unknown = |target: PlannedTarget| {
-        if is_interrupted {
-            let error = OutcomeError::new(
-                ErrorKind::ServiceStopping,
-                format!("run {run} was interrupted before this target was started"),
-            )
-            .with_hint(format!("the same command with --resume {run} does what is left"));
-            return Outcome {
-                host: Some(target.host),
-                vm: target.vm,
-                uuid: target.uuid,
-                error: Some(error),
-                ..Outcome::not_started(plan.op.clone(), Status::Skipped)
-            };
+    let (status, effect, error) = match is_interrupted {
+        true => {
+            let message = format!("run {run} was interrupted before this target was started");
+            let error = OutcomeError::new(ErrorKind::ServiceStopping, message)
+                .with_hint(format!("the same command with --resume {run} does what is left"));
+            (Status::Skipped, Effect::None, error)
         }
-        let error = OutcomeError::new(
-            ErrorKind::OutcomeUnknown,
-            format!("the service was lost before it told what became of this target in run {run}"),
-        )
-        .with_hint("look at the run on the page of the service, or of another one with the same database; do not repeat it blindly");
-        Outcome {
-            host: Some(target.host),
-            vm: target.vm,
-            uuid: target.uuid,
-            effect: Effect::Unknown,
-            error: Some(error),
-            ..Outcome::not_started(plan.op.clone(), Status::Failed)
+        false => {
+            let message =
+                format!("the service was lost before it told what became of this target in run {run}");
+            let error = OutcomeError::new(ErrorKind::OutcomeUnknown, message).with_hint(
+                "look at the run on the page of the service, or of another one with the same database; \
+                 do not repeat it blindly",
+            );
+            (Status::Failed, Effect::Unknown, error)
         }
     };
-    let planned = plan.settled.into_iter().chain(plan.targets.into_iter().map(unknown));
+    let unseen = |target: PlannedTarget| Outcome {
+        host: Some(target.host),
+        vm: target.vm,
+        uuid: target.uuid,
+        effect,
+        error: Some(error.clone()),
+        ..Outcome::not_started(plan.op.clone(), status)
+    };
+    let planned = plan.settled.into_iter().chain(plan.targets.into_iter().map(unseen));
     planned.filter(|outcome| !is_told(outcome)).collect()
 }
 
@@ -418,28 +414,23 @@ mod tests {
         [told_of("h1", "a", 1), told_of("h2", "b", 2), told_of("h1", "c", 3)]
             .iter()
             .for_each(|outcome| told.add(outcome));
-        let plan = || {
-            PlanReport {
-            targets: vec![
+        let plan: PlanReport = serde_json::from_value(json!({
+            "version": 1, "op": "exec", "disruptive": false, "policy": atp_api::Policy::default(),
+            "targets": [
                 target("h1", "a", 1),
                 target("h1", "b", 2),
                 target("h1", "c", 3),
                 target("h2", "c", 3),
                 target("h2", "d", 4),
             ],
-            settled: Vec::new(),
-            ..serde_json::from_value(json!({
-                "version": 1, "op": "exec", "disruptive": false, "policy": atp_api::Policy::default(), "targets": [],
-                "settled": [], "notices": [], "done_before": 0,
-            }))
-            .unwrap()
-        }
-        };
+            "settled": [], "notices": [], "done_before": 0,
+        }))
+        .unwrap();
         for (is_interrupted, status, effect, kind) in [
             (false, Status::Failed, Effect::Unknown, ErrorKind::OutcomeUnknown),
             (true, Status::Skipped, Effect::None, ErrorKind::ServiceStopping),
         ] {
-            let outcomes = untold(plan(), 7, &told, is_interrupted);
+            let outcomes = untold(plan.clone(), 7, &told, is_interrupted);
             let names: Vec<_> = outcomes.iter().filter_map(|one| one.vm.as_deref()).collect();
             assert_eq!(names, ["c", "d"]);
             for outcome in outcomes {

@@ -196,7 +196,7 @@ impl Drop for Taken {
 mod tests {
     use super::*;
 
-    /// A file that waits for nobody.
+    /// Keeps room, or fails without a wait.
     async fn at_once(taken: &mut Taken, size: u64) -> io::Result<()> {
         taken.keep(size, Instant::now()).await
     }
@@ -212,7 +212,7 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::StorageFull);
         assert_eq!(error.to_string(), "ten bytes are the limit");
         at_once(&mut second, 4).await.unwrap();
-        // It may grow into what is kept for nobody.
+        // It may grow into what is not kept for other files.
         first.grow(6).unwrap();
         assert!(first.grow(7).is_err());
         // It goes on where the first has ended.
