@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use tokio::time::Instant;
 
+use crate::admission::calls::LaneKind;
 use crate::admission::interceptor::{CallDecision, CallInfo, Interceptor};
 use crate::config::RateLimitConfig;
 use crate::sync::rate_limiter::RateLimiter;
@@ -30,6 +31,14 @@ impl Interceptor for RateLimit {
     }
 
     fn before(&self, call: &CallInfo<'_>) -> CallDecision {
+        // It is of use only now: it neither stands in line before work nor has work wait for it.
+        if call.lane.is_some_and(|lane| lane.kind == LaneKind::Job) {
+            return if self.pace.spare_turn() {
+                CallDecision::Proceed
+            } else {
+                CallDecision::Refuse("work has the turns".to_owned())
+            };
+        }
         match self.pace.next_turn(Some(call.deadline)) {
             Ok(at) if at <= Instant::now() => CallDecision::Proceed,
             // A turn past the deadline was not taken; the call is not let go for it.

@@ -19,7 +19,8 @@ impl LibvirtConnection {
     ///
     /// # Errors
     /// [`TransportError::MonitorBusy`](crate::TransportError::MonitorBusy) if libvirt says that a command waits for QEMU, which it
-    /// does not of those beside a long job; nothing was sent then.
+    /// does not of those beside a long job. Kind [`CallRefused`](crate::ErrorKind::CallRefused) if the host's rate limit has no turn
+    /// to spare. Nothing was sent then.
     /// Kind [`VmNotRunning`](crate::ErrorKind::VmNotRunning) when it is shut off.
     pub async fn job_progress(&self, uuid: Uuid) -> Result<Option<JobProgress>> {
         let lane = Lane { target: uuid.as_u128(), kind: LaneKind::Job };

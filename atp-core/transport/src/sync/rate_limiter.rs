@@ -68,6 +68,17 @@ impl RateLimiter {
         *full_at = Some(full + spacing);
         Ok(at)
     }
+
+    /// Takes a turn if none was taken lately, so that the next caller finds the others of the burst. Returns whether it did.
+    pub(crate) fn spare_turn(&self) -> bool {
+        let now = Instant::now();
+        let mut full_at = self.full_at.lock();
+        let is_full = full_at.is_none_or(|at| at <= now);
+        if is_full {
+            *full_at = Some(now + self.spacing.get());
+        }
+        is_full
+    }
 }
 
 fn spacing(per_second: f64) -> Duration {
@@ -124,9 +135,25 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_spare_turn_is_one_of_a_full_burst() {
+        let pace = RateLimiter::new(2.0, 3);
+        let now = Instant::now();
+        assert!(pace.spare_turn() && !pace.spare_turn());
+        assert_eq!(
+            [(); 3].map(|()| pace.next_turn(None).unwrap() - now),
+            [Duration::ZERO, Duration::ZERO, SECOND / 2]
+        );
+        tokio::time::advance(3 * SECOND / 2).await;
+        assert!(!pace.spare_turn());
+        tokio::time::advance(SECOND / 2).await;
+        assert!(pace.spare_turn());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn no_limit_is_no_wait() {
         let pace = RateLimiter::new(0.0, 1);
         let now = Instant::now();
+        assert!((0..1000).all(|_| pace.spare_turn()));
         assert!((0..1000).all(|_| pace.next_turn(Some(now)) == Ok(now)));
         pace.set(1.0, 1);
         pace.turn().await;

@@ -26,7 +26,15 @@ pub(crate) enum Answer {
 
 /// Makes one call, to a VM if one is given.
 pub(crate) async fn ask(lease: &PooledConnection<Script>, vm: Option<u128>, answer: Answer) -> Result<()> {
-    let lane = vm.map(|target| Lane { target, kind: LaneKind::Monitor });
+    ask_in(lease, vm.map(|target| Lane { target, kind: LaneKind::Monitor }), answer).await
+}
+
+/// Makes one call in a lane.
+pub(crate) async fn ask_in(
+    lease: &PooledConnection<Script>,
+    lane: Option<Lane>,
+    answer: Answer,
+) -> Result<()> {
     lease
         .call("asks", lane, move |_link, in_flight| async move {
             let _in_flight = in_flight;

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use atp_transport::{
-    Effect, ErrorKind, Fleet, HostInfo, RateLimitConfig, Result, TransportConfig, TransportManager,
+    Effect, ErrorKind, ExecuteOptions, Fleet, HostInfo, Lane, LaneKind, RateLimitConfig, Result,
+    TransportConfig, TransportManager,
 };
 use futures_util::future::join_all;
 use tokio::time::{Instant, sleep};
 
-use crate::answers::{Answer, work};
+use crate::answers::{Answer, ask_in, work};
 use crate::scripted::{SECOND, Script};
 
 fn limited(calls_per_second: f64, burst: u32) -> TransportConfig {
@@ -76,4 +77,49 @@ async fn it_can_be_changed_while_calls_are_made() {
     manager.apply(Fleet { config: limited(2.0, 1), hosts: manager.hosts() }).unwrap();
     calls(&manager, "h1", 5, 60 * SECOND).await;
     assert_eq!(asked.elapsed(), 2 * SECOND);
+}
+
+/// Asks about the long jobs of twenty VMs at once; returns how many of the questions were sent.
+async fn job_questions(manager: &TransportManager<Script>) -> usize {
+    let asked = Instant::now();
+    let question = |target| {
+        let lane = Lane { target, kind: LaneKind::Job };
+        let options = ExecuteOptions::by(asked + 5 * SECOND);
+        manager.execute_on_host_with("h1", options, move |lease| async move {
+            ask_in(&lease, Some(lane), Answer::Done).await
+        })
+    };
+    let results = join_all((0..20).map(question)).await;
+    assert_eq!(asked.elapsed(), Duration::ZERO, "a question stood in line");
+    for error in results.iter().filter_map(|result| result.as_ref().err()) {
+        assert_eq!((error.kind(), error.effect()), (ErrorKind::CallRefused, Effect::None), "{error}");
+    }
+    results.iter().filter(|result| result.is_ok()).count()
+}
+
+#[tokio::test(start_paused = true)]
+async fn questions_about_jobs_take_no_turns_that_work_could_want() {
+    let manager = two_hosts(limited(5.0, 10)).await;
+    assert_eq!(job_questions(&manager).await, 1);
+    let asked = Instant::now();
+    let work = async {
+        assert!(calls(&manager, "h1", 34, 60 * SECOND).await.iter().all(Result::is_ok));
+        asked.elapsed()
+    };
+    let questions = async {
+        let mut sent = 0;
+        for _ in 0..8 {
+            sent += job_questions(&manager).await;
+            sleep(SECOND).await;
+        }
+        sent
+    };
+    // Nine of the burst are left.
+    assert_eq!(
+        tokio::join!(work, questions),
+        (5 * SECOND, 1),
+        "one when the burst is full again, after seven seconds"
+    );
+    sleep(60 * SECOND).await;
+    assert_eq!(job_questions(&manager).await, 1);
 }

@@ -38,7 +38,11 @@ async fn report(job: &Job, domain: &DomainInfo) -> Infallible {
             Ok(None) => {}
             // Nothing was asked.
             Err(TransportError::CallTimeout { sent: false, .. }) => {}
-            Err(error) if matches!(error.kind(), ErrorKind::MonitorBusy | ErrorKind::StuckCalls) => {}
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::MonitorBusy | ErrorKind::StuckCalls | ErrorKind::CallRefused
+                ) => {}
             Err(_) => return pending().await,
         }
     }
