@@ -169,16 +169,7 @@ fn a_guest_shuts_down_by_its_agent_or_else_by_the_power_button() {
         on_guest(&bed, |connection, uuid| async move {
             let carrier = LibvirtCarrier::new(connection.clone(), uuid);
             let policy = PowerPolicy { agent_timeout: Duration::from_secs(20) };
-            match guest::power(&carrier, action, policy, connection.deadline().unwrap()).await {
-                // The guest obeyed its agent, whose answer was lost, and was gone while the button was pressed.
-                Err(error)
-                    if action == PowerAction::Shutdown
-                        && format!("{error:?}").contains("End of file from qemu") =>
-                {
-                    Ok(PoweredBy::Agent)
-                }
-                powered => powered,
-            }
+            guest::power(&carrier, action, policy, connection.deadline().unwrap()).await
         })
     };
     let vm = guest_of(&bed);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use atp_transport::{Effect, ErrorKind};
+use atp_transport::{Effect, ErrorKind, LibvirtError};
 use qapi::qga::{GuestShutdownMode, guest_shutdown};
 use qapi::qmp::system_powerdown;
 use tokio::time::Instant;
@@ -74,6 +74,14 @@ pub async fn power(
             Err(error) if is_there && error.transport_kind() == Some(ErrorKind::VmNotRunning) => {
                 Ok(PoweredBy::Agent)
             }
+            // The same, and QEMU ended while the button was pressed.
+            Err(error)
+                if is_there
+                    && by_agent.effect() != Effect::None
+                    && error.libvirt().is_some_and(LibvirtError::is_end_of_qemu) =>
+            {
+                Ok(PoweredBy::Agent)
+            }
             // The agent may have received the command, whether the button was refused or not.
             Err(error) if is_there && error.effect() == Effect::None && by_agent.effect() != Effect::None => {
                 Err(by_agent)
@@ -112,21 +120,25 @@ async fn by_agent(
 
 #[cfg(test)]
 mod tests {
-    use atp_transport::{LibvirtError, TransportError};
+    use atp_transport::TransportError;
 
     use super::*;
     use crate::error::ProtocolError;
     use crate::script::{Script, Step};
 
-    fn agents(kind: ErrorKind, code: u32, message: &str) -> Step {
+    fn failure(operation: &'static str, kind: ErrorKind, code: u32, message: &str) -> Step {
         let source = LibvirtError { code, domain: 10, level: 2, message: message.to_owned() };
-        let (host, operation) = ("h1".parse().unwrap(), "virDomainQemuAgentCommand");
+        let host = "h1".parse().unwrap();
         ProtocolError::from(TransportError::Libvirt { host, operation, kind, source }).into()
     }
 
+    fn agents(kind: ErrorKind, code: u32, message: &str) -> Step {
+        failure("virDomainQemuAgentCommand", kind, code, message)
+    }
+
     /// Runs a shutdown with an agent that answers the ping and then with `agent`, and the reply to the button.
-    async fn shut_down(agent: Step, button: &str) -> Result<PoweredBy> {
-        let script = Script::new([Step::from(r#"{"return":{}}"#), agent, Step::from(button)]);
+    async fn shut_down(agent: Step, button: impl Into<Step>) -> Result<PoweredBy> {
+        let script = Script::new([Step::from(r#"{"return":{}}"#), agent, button.into()]);
         power(&script, PowerAction::Shutdown, PowerPolicy::default(), after(Duration::from_secs(60))).await
     }
 
@@ -148,6 +160,17 @@ mod tests {
         const REFUSED: &str = r#"{"error":{"class":"GenericError","desc":"no"}}"#;
         let broken = agents(ErrorKind::LibvirtError, 1, "internal error: End of file from agent socket");
         let error = shut_down(broken, REFUSED).await.unwrap_err();
+        assert_eq!((error.kind().as_str(), error.effect()), ("libvirt-error", Effect::Unknown), "{error:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_qemu_that_ends_under_the_button_shut_down_by_its_agent_if_that_may_have_obeyed() {
+        const ENDED: &str = "internal error: End of file from qemu monitor (vm='web-1')";
+        const REFUSED: &str = r#"{"error":{"class":"GenericError","desc":"no"}}"#;
+        let ended = || failure("virDomainQemuMonitorCommand", ErrorKind::LibvirtError, 1, ENDED);
+        let broken = agents(ErrorKind::LibvirtError, 1, "internal error: End of file from agent socket");
+        assert_eq!(shut_down(broken, ended()).await.unwrap(), PoweredBy::Agent);
+        let error = shut_down(REFUSED.into(), ended()).await.unwrap_err();
         assert_eq!((error.kind().as_str(), error.effect()), ("libvirt-error", Effect::Unknown), "{error:?}");
     }
 }

@@ -171,6 +171,8 @@ pub(crate) struct CallMarks {
     pub(crate) looks: AtomicBool,
     /// The caller has left: those who wait for a place on the connection must be notified when the call ends.
     pub(crate) is_abandoned: AtomicBool,
+    /// The call takes its turn in the VM's lane, but asks no QEMU and no agent: its answer does not prove the VM.
+    pub(crate) proves_nothing: AtomicBool,
 }
 
 /// Held for their drop alone.
@@ -378,6 +380,11 @@ impl InFlight {
     /// Begins or ends a look before the call's request.
     pub(crate) fn set_looks(&self, looks: bool) {
         self.marks.looks.store(looks, Ordering::Relaxed);
+    }
+
+    /// Says that the answer is the daemon's own.
+    pub(crate) fn proves_nothing(&self) {
+        self.marks.proves_nothing.store(true, Ordering::Relaxed);
     }
 
     /// The marks of the call, for the caller that gives the token away.

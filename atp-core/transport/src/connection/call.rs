@@ -146,7 +146,10 @@ impl<C: Connector> HostConnection<C> {
         std::mem::forget(abandoned);
 
         let result = match answer {
-            Ok(answer) => connection.ended(operation, lane, &link, answer),
+            Ok(answer) => {
+                let proven = lane.filter(|_| !marks.proves_nothing.load(Ordering::Relaxed));
+                connection.ended(operation, proven, &link, answer)
+            }
             Err(_) => {
                 connection.look_at_overrun(operation, &link);
                 if let Some(lane) = lane {
@@ -190,18 +193,17 @@ impl<C: Connector> HostConnection<C> {
         }
     }
 
-    /// Takes note of how a call ended, and says it in our words.
+    /// Takes note of how a call ended, and says it in our words. An answer proves the VM of the lane `proven`.
     fn ended<T>(
         &self,
         operation: &'static str,
-        lane: Option<Lane>,
+        proven: Option<Lane>,
         link: &Arc<C::Link>,
         answer: Result<T, CallFailure>,
     ) -> Result<T> {
         if matches!(answer, Ok(_) | Err(CallFailure::Refused { .. })) {
             self.last_active.set(Instant::now());
-            // It waits for its turn in the lane, and asks no QEMU.
-            if let Some(lane) = lane.filter(|_| operation != "virDomainSetAutostart") {
+            if let Some(lane) = proven {
                 self.host.calls.answered(lane);
             }
         }

@@ -1,6 +1,7 @@
 //! libvirt's own errors.
 
 use super::ErrorKind;
+use super::phrase::MONITOR_ENDED;
 use crate::domain::Lifecycle;
 use crate::domain::error_numbers::{
     AGENT_COMMAND_FAILED, ARGUMENT_UNSUPPORTED, FROM_QEMU, INTERNAL_ERROR, OPERATION_FAILED,
@@ -52,6 +53,11 @@ impl LibvirtError {
             _ if operation == AGENT_COMMAND && kind == ErrorKind::MonitorBusy => ErrorKind::AgentBusy,
             _ => kind,
         }
+    }
+
+    /// Whether this says that QEMU ended under a command to it. The domain is shut off then, or is about to be.
+    pub fn is_end_of_qemu(&self) -> bool {
+        MONITOR_ENDED.is_in(&self.message)
     }
 
     /// The command and the description of an error reply of the guest agent to the call that is one command to it. libvirt

@@ -93,7 +93,7 @@ pub(crate) const AGENT_NOT_SYNCHRONISED: Phrase = Phrase {
     translations: &["초 안에 동기화로 응답하지 않습니다", "не відповів на синхронізацію"],
 };
 
-/// The monitor's end, in a start: the guest may have run. A QEMU that ends before has another sentence.
+/// The monitor's end: QEMU has ended. In a start the guest may have run; a QEMU that ends before has another sentence.
 pub(crate) const MONITOR_ENDED: Phrase = Phrase {
     why: "both ends of a QEMU are an INTERNAL_ERROR of the QEMU driver, and the domain is shut off after both",
     english: "End of file from qemu monitor",

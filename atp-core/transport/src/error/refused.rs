@@ -1,7 +1,7 @@
 //! Which of libvirt's errors say that nothing was done.
 
 use super::libvirt::AGENT_COMMAND;
-use super::phrase::{AGENT_NOT_SYNCHRONISED, MONITOR_ENDED};
+use super::phrase::AGENT_NOT_SYNCHRONISED;
 use super::{ErrorKind, LibvirtError};
 use crate::domain::Lifecycle;
 use crate::domain::error_numbers::{
@@ -47,7 +47,7 @@ pub(super) fn was_refused(operation: &str, kind: ErrorKind, error: &LibvirtError
         return !is_ours
             && error.code != OPERATION_FAILED
             && (error.code, error.domain) != (SYSTEM_ERROR, FROM_QEMU)
-            && !MONITOR_ENDED.is_in(&error.message);
+            && !error.is_end_of_qemu();
     }
     match kind {
         ErrorKind::VmNotFound | ErrorKind::AccessDenied | ErrorKind::NotSupported => true,

@@ -180,6 +180,7 @@ impl LibvirtConnection {
         let lane = monitor_lane(uuid);
         let busy_after = self.busy_after(lane);
         self.call("virDomainSetAutostart", Some(lane), |link, in_flight| async move {
+            in_flight.proves_nothing();
             let in_flight = Arc::new(in_flight);
             check_monitor(&link, &in_flight, uuid, busy_after).await?;
             link.set_autostart(in_flight, uuid, autostart).await
