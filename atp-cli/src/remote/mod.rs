@@ -65,6 +65,10 @@ impl From<ClientError> for Problem {
             problem = problem.because(source);
         }
         match error.hint() {
+            _ if error.kind() == ErrorKind::NotAuthenticated => problem.hint(
+                "write a token that `atp serve token add` printed, and that was not removed since, into the file that \
+                 `server_token_file` names",
+            ),
             Some(hint) => problem.hint(words::hint(&hint)),
             None => problem,
         }

@@ -115,8 +115,12 @@ impl Client {
         if !base.username().is_empty() || base.password().is_some() {
             return Err(refused("it has a user or a password in it"));
         }
+        let token = token.trim();
+        if token.is_empty() {
+            return Err(ClientError::Token);
+        }
         let mut authorization =
-            HeaderValue::from_str(&format!("Bearer {}", token.trim())).map_err(|_| ClientError::Token)?;
+            HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| ClientError::Token)?;
         authorization.set_sensitive(true);
         let mut http = HttpConnector::new();
         http.enforce_http(false);

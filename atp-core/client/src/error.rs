@@ -39,8 +39,8 @@ pub enum ClientError {
         #[source]
         source: Arc<io::Error>,
     },
-    /// The token is not one: it has characters that no header may have.
-    #[error("the token of the service is not one")]
+    /// The token is not one: it is empty, or has characters that no header may have.
+    #[error("the token for the service is empty, or has characters that no token has")]
     Token,
     /// The service did not answer in time.
     #[error("the service {url} does not answer")]

@@ -69,7 +69,10 @@ pub(crate) fn router(service: &Service) -> Router {
 }
 
 async fn nothing() -> Refusal {
-    Refusal::nothing("there is nothing at this path")
+    let refusal = Refusal::nothing("there is nothing at this path");
+    refusal.with_hint(
+        "check the address of the service: it is SCHEME://HOST:PORT, and paths are those of its API",
+    )
 }
 
 async fn not_allowed() -> Refusal {

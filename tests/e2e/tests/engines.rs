@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use atp_e2e::{Atp, Bed, Run, becomes, bed, eventually, within};
 use atp_testbed::{Guest, Host};
-use atp_transport::domain::{DomainInfo, Lifecycle};
+use atp_transport::domain::{DomainCounters, DomainInfo, Lifecycle};
 use atp_transport::{
     ChannelOptions, DomainChannel, DomainEvents, Engine, ErrorKind, HostInfo, LibvirtConnection, Result,
     TransportConfig, TransportManager, WatchItem, WatchOptions,
@@ -157,6 +157,16 @@ async fn questions(manager: &TransportManager, vm: Uuid, name: &'static str, sec
             details.autostart, details.agent, details.title, details.graphics));
         "processor time" => |c| c.domain_cpu_time(vm).await.map(|time| time.is_zero());
         "labels" => |c| c.domain_labels(vec![vm]).await;
+        "definition" => |c| c.domain_xml(vm, true).await.map(|xml| xml.contains(&format!("<name>{name}</name>")));
+        "is started with its host" => |c| c.domain_autostart(vm).await;
+        "is saved" => |c| c.domain_is_saved(vm).await;
+        "snapshots" => |c| c.domain_snapshots(vm).await;
+        "external snapshots" => |c| c.reverts_external_snapshots().await;
+        "counters" => |c| c.domain_counters(vm).await.map(|counters| counters.map(what_is_counted));
+        "all counters" => |c| c.all_counters().await.map(|mut all| {
+            all.sort_by(|a, b| a.info.name.cmp(&b.info.name));
+            all.into_iter().map(what_is_counted).collect::<Vec<_>>()
+        });
         "monitor is free" => |c| c.monitor_is_free(vm).await;
         "monitor" => |c| c.monitor_command(vm, QUERY_STATUS).await;
         "job" => |c| c.job_progress(vm).await;
@@ -179,6 +189,13 @@ async fn questions(manager: &TransportManager, vm: Uuid, name: &'static str, sec
         answers.push(told(question, opened.map(drop)));
     }
     answers
+}
+
+/// The VM, and what is known of it: the numbers differ.
+fn what_is_counted(of: DomainCounters) -> (DomainInfo, [bool; 4], Vec<String>, usize) {
+    let known =
+        [of.cpu_time.is_some(), of.resident_kib.is_some(), of.unused_kib.is_some(), of.usable_kib.is_some()];
+    (without_id(of.info), known, of.disks.into_iter().map(|disk| disk.name).collect(), of.interfaces.len())
 }
 
 fn without_id(info: DomainInfo) -> DomainInfo {
@@ -398,7 +415,7 @@ fn engines_report_a_daemon_that_is_killed_during_a_call_in_the_same_way() {
 
 /// Verbs in turn, after a fault.
 #[expect(clippy::type_complexity, reason = "a table")]
-const VERBS: [(&str, fn(&Guest), &[&[&str]]); 5] = [
+const VERBS: [(&str, fn(&Guest), &[&[&str]]); 6] = [
     (
         "running",
         |_| {},
@@ -433,6 +450,26 @@ const VERBS: [(&str, fn(&Guest), &[&[&str]]); 5] = [
         ],
     ),
     (
+        "running, in the lab",
+        |_| {},
+        &[
+            &["vm", "autostart", "on", "vm1"],
+            &["vm", "autostart", "off", "vm1"],
+            &["snapshot", "create", "vm1", "one"],
+            &["snapshot", "create", "vm1", "two", "--disk-only", "--quiesce"],
+            &["snapshot", "list", "vm1"],
+            &["snapshot", "revert", "vm1", "none", "--yes"],
+            &["snapshot", "delete", "vm1", "none", "--yes"],
+            &["console", "vm1", "-d", "/tmp/atp-engines-consoles", "--timeout", "3s"],
+            &["vm", "nmi", "vm1", "--yes"],
+            &["vm", "restore", "vm1"],
+            &["vm", "save", "vm1", "--yes"],
+            &["vm", "save", "vm1", "--yes"],
+            &["vm", "restore", "vm1"],
+            &["vm", "info", "vm1"],
+        ],
+    ),
+    (
         "paused",
         |guest| drop(guest.host().virsh(&["suspend", guest.uuid()]).unwrap()),
         &[
@@ -457,6 +494,10 @@ const VERBS: [(&str, fn(&Guest), &[&[&str]]); 5] = [
             &["screenshot", "vm1", "-d", "/tmp"],
             &["vm", "reboot", "vm1", "--yes"],
             &["vm", "destroy", "vm1", "--yes"],
+            &["vm", "nmi", "vm1", "--yes"],
+            &["vm", "save", "vm1", "--yes"],
+            &["vm", "restore", "vm1"],
+            &["snapshot", "create", "vm1", "one"],
             &["--timeout", "8s", "wait", "vm1", "--for", "state=running"],
             &["doctor"],
         ],
@@ -467,6 +508,9 @@ const VERBS: [(&str, fn(&Guest), &[&[&str]]); 5] = [
         &[
             &["--timeout", "4s", "qmp", "vm1", "--", "query-status"],
             &["--timeout", "4s", "exec", "vm1", "--", "true"],
+            &["--timeout", "4s", "vm", "nmi", "vm1", "--yes"],
+            &["--timeout", "4s", "vm", "autostart", "on", "vm1"],
+            &["--timeout", "4s", "snapshot", "list", "vm1"],
             &["vm", "list"],
         ],
     ),

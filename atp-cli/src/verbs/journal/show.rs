@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::path::PathBuf;
 
 use anstyle::Style;
+use atp_api::Status;
 use atp_executor::{JournalProgress, JournalReport, JournalTarget, Names};
 use clap::{Args, ValueHint};
 
@@ -99,12 +100,22 @@ fn text(report: &JournalReport) -> String {
         text.push_str(&format!("\n{table}"));
     }
     let count = |progress| report.count(progress);
-    let failed =
-        |target: &&JournalTarget| target.outcome.as_ref().is_some_and(|outcome| !outcome.status.is_success());
-    let failed = report.targets.iter().filter(failed).count();
+    let ended = |is: fn(Status) -> bool| {
+        report
+            .targets
+            .iter()
+            .filter_map(|target| target.outcome.as_ref())
+            .filter(|one| is(one.status))
+            .count()
+    };
     let counts = [
-        (count(JournalProgress::Finished) - failed, "succeeded"),
-        (failed, "failed"),
+        (ended(Status::is_success), "succeeded"),
+        (ended(|status| status == Status::Cancelled), "cancelled"),
+        (ended(|status| status == Status::Skipped), "skipped"),
+        (
+            ended(|status| !status.is_success() && !matches!(status, Status::Cancelled | Status::Skipped)),
+            "failed",
+        ),
         (count(JournalProgress::Started), "started without an outcome"),
         (count(JournalProgress::Lost), "lost"),
         (count(JournalProgress::NeverStarted), "never started"),

@@ -304,6 +304,14 @@ impl TransportError {
                     "check on the host that the file that libvirt names is there, and that QEMU's user may open it; or correct the definition (`virsh edit`)",
                 )
             }
+            // A name that no channel of the VM has is an internal error, and not the only one.
+            TransportError::Libvirt {
+                operation: "virDomainOpenChannel",
+                kind: ErrorKind::LibvirtError,
+                ..
+            } => Hint::plain(
+                "check the channel's name: the channels are in the VM's definition (`virsh dumpxml`)",
+            ),
             TransportError::Connect { source, .. } => source.hint(),
             TransportError::AcquireTimeout { source: Some(source), .. } if self.kind() == source.kind => {
                 source.hint()

@@ -84,6 +84,7 @@ impl LibvirtConnection {
             let in_flight = Arc::new(in_flight);
             check_monitor(&link, &in_flight, uuid, busy_after).await?;
             let counters = match link.domain_counters(Arc::clone(&in_flight), uuid).await {
+                Err(CallFailure::Refused { kind: ErrorKind::VmNotFound, .. }) => return Ok(None),
                 Err(CallFailure::Refused { source, .. }) if lacks_statistics(source.code) => return Ok(None),
                 counters => counters?,
             };

@@ -51,7 +51,10 @@ impl Node {
             // The rest of its message draws the source line, which the caller does not need.
             let message = error.without_snippet().to_string();
             let message = message.lines().next().unwrap_or_default();
-            let message = message.split_once(" at line ").map_or(message, |(message, _)| message);
+            // Behind the place, or without one, comes advice to programmers.
+            let ends = [" at line ", ", set ", "; use "];
+            let message =
+                ends.iter().filter_map(|end| message.find(end)).min().map_or(message, |end| &message[..end]);
             ScenarioError::at(place, message.to_owned()).with_hint(A_SCENARIO)
         })?;
         Ok(Node::of(raw, text))
