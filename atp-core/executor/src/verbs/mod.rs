@@ -43,8 +43,8 @@ mod wait;
 use std::fmt;
 use std::sync::Arc;
 
-use atp_api::{DryRun, OperationSpec, OutcomeError, Status, check_snapshot_name};
-use atp_transport::domain::DomainInfo;
+use atp_api::{Condition, DryRun, OperationSpec, OutcomeError, Status, check_snapshot_name};
+use atp_transport::domain::{DomainInfo, DomainState};
 use atp_transport::{ErrorKind, HostId};
 use futures_util::future::BoxFuture;
 use tokio::time::{Instant, sleep};
@@ -238,6 +238,11 @@ fn check(spec: &OperationSpec) -> Result<(), OutcomeError> {
         OperationSpec::SnapshotCreate(spec) => spec.check(),
         OperationSpec::SnapshotRevert(spec) => check_snapshot_name(&spec.name),
         OperationSpec::SnapshotDelete(spec) => check_snapshot_name(&spec.name),
+        // Any word that is no state is read so.
+        OperationSpec::Wait(Condition::State(DomainState::NoState)) => {
+            let states: Vec<_> = DomainState::AWAITED.map(|(_, state)| state.as_str()).into();
+            Err(format!("the state to wait for is none of {}", states.join(", ")))
+        }
         _ => Ok(()),
     };
     checked.map_err(|reason| OutcomeError::new(ErrorKind::InvalidCommand, reason))
@@ -258,8 +263,8 @@ impl fmt::Display for Operation {
 #[cfg(test)]
 mod tests {
     use atp_api::{
-        Await, Condition, ExecSpec, KeySpec, LifecycleSpec, MouseSpec, PushSpec, RevertSpec, ScenarioSpec,
-        SnapshotSpec, TypeSpec,
+        Await, ExecSpec, KeySpec, LifecycleSpec, MouseSpec, PushSpec, RevertSpec, ScenarioSpec, SnapshotSpec,
+        TypeSpec,
     };
     use atp_transport::domain::Lifecycle;
 
@@ -312,6 +317,7 @@ mod tests {
             }),
             OperationSpec::Mouse(MouseSpec::new("jump")),
             OperationSpec::SnapshotCreate(SnapshotSpec::new("a/b")),
+            serde_json::from_str(r#"{"op": "wait", "until": "state", "state": "runing"}"#).unwrap(),
             OperationSpec::SnapshotRevert(RevertSpec::new("")),
             OperationSpec::Scenario(scenario),
         ] {
