@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use atp_api::{Effect, OperationSpec, OutcomeError, Policy, RunEvent, RunRequest, StateFilter, Targets};
@@ -46,6 +47,8 @@ struct Parts {
     backend: Backend,
     manager: Option<TransportManager>,
     policy: Policy,
+    /// The file of reservations that the settings name.
+    reservations: Option<PathBuf>,
     /// Ends all runs.
     abort: CancellationToken,
     /// Ends what still waits when the fleet is closed.
@@ -66,10 +69,11 @@ impl Parts {
         backend: Backend,
         manager: Option<TransportManager>,
         policy: Policy,
+        reservations: Option<PathBuf>,
     ) -> Forked<Self> {
         let driver = Mutex::new(Some(Arc::new(driver)));
         let (abort, closed, runs) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
-        Forked::new(Parts { driver, backend, manager, policy, abort, closed, runs })
+        Forked::new(Parts { driver, backend, manager, policy, reservations, abort, closed, runs })
     }
 
     /// What is to be run: a request, as JSON, and its one target if that is known.
@@ -92,6 +96,33 @@ impl Parts {
             Backend::Service(client) => Ok((**client).clone()),
             Backend::Hosts(_) => Err(error::exception(py, &error::invalid("the fleet has no service"))),
         }
+    }
+
+    /// Asks which hosts there are, when it is awaited. They are JSON.
+    fn hosts(&self) -> impl Future<Output = Result<String, OutcomeError>> + Send + use<> {
+        let here = self.manager.as_ref().map(views);
+        let (backend, closed) = (self.backend.clone(), self.closed.clone());
+        async move {
+            let Backend::Service(client) = backend else { return json::text(&here) };
+            tokio::select! {
+                hosts = client.hosts(&[]) => json::text(&hosts.map_err(|error| error::of_client(&error))?),
+                () = closed.cancelled() => Err(error::closed()),
+            }
+        }
+    }
+
+    /// Ends all runs and closes all connections.
+    fn close(&self) {
+        self.abort.cancel();
+        let Some(driver) = self.driver.lock().take() else { return };
+        self.runs.close();
+        // What has not ended by then is left, as are connections.
+        let _have_ended = driver.block_on(async { timeout(END_TIMEOUT, self.runs.wait()).await });
+        if let Some(manager) = &self.manager {
+            let closing = async { timeout(CLOSE_TIMEOUT, manager.close(Duration::ZERO)).await };
+            let _is_drained = driver.block_on(closing);
+        }
+        self.closed.cancel();
     }
 
     /// Asks the service for free VMs, when it is awaited.
@@ -140,7 +171,7 @@ impl Core {
     ) -> PyResult<Self> {
         let open = || {
             let values = serde_json::from_str(values).map_err(|error| error::invalid(error.to_string()))?;
-            let Settings { fleet, policy } =
+            let Settings { fleet, policy, reservations } =
                 Settings::load(settings::Given { file, with_own_files, has_hosts, variables, values })?;
             let driver = Driver::new()?;
             let manager = TransportManager::new(fleet.config.clone());
@@ -150,7 +181,7 @@ impl Core {
             };
             applied.map_err(|error| OutcomeError::of(error.kind(), &error))?;
             let backend = Backend::Hosts(Executor::new(manager.clone()));
-            Ok::<_, OutcomeError>(Core(Parts::new(driver, backend, Some(manager), policy)))
+            Ok::<_, OutcomeError>(Core(Parts::new(driver, backend, Some(manager), policy, reservations)))
         };
         py.detach(open).map_err(|error| error::exception(py, &error))
     }
@@ -166,7 +197,7 @@ impl Core {
             };
             let client = Client::new(options).map_err(|error| error::of_client(&error))?;
             let backend = Backend::Service(Box::new(client));
-            Ok::<_, OutcomeError>(Core(Parts::new(Driver::new()?, backend, None, Policy::default())))
+            Ok::<_, OutcomeError>(Core(Parts::new(Driver::new()?, backend, None, Policy::default(), None)))
         };
         py.detach(open).map_err(|error| error::exception(py, &error))
     }
@@ -194,14 +225,25 @@ impl Core {
         run_on_hosts(py, &driver, &parts.runs, executor.clone(), asked, abort, &parts.closed)
     }
 
-    /// Begins to watch VMs. `targets` are JSON.
-    fn watch(&self, py: Python<'_>, targets: &str, monitor_events: bool) -> PyResult<Feed> {
+    /// Begins to watch VMs, for so many milliseconds if they are given. `targets` are JSON.
+    #[pyo3(signature = (targets, monitor_events, limit_ms=None))]
+    fn watch(
+        &self,
+        py: Python<'_>,
+        targets: &str,
+        monitor_events: bool,
+        limit_ms: Option<u64>,
+    ) -> PyResult<Feed> {
         let parts = self.0.get(py)?;
         let (driver, end) = (parts.driver(py)?, parts.abort.child_token());
         let (backend, targets) = (parts.backend.clone(), read_targets(py, targets)?);
         let until = end.clone();
-        Ok(Feed::begin(driver.spawner(), end, |sender| {
-            feed::watch(backend, targets, monitor_events, until, sender)
+        Ok(Feed::begin(driver.spawner(), end, |sender| async move {
+            let watching = feed::watch(backend, targets, monitor_events, until, sender);
+            match limit_ms.map(Duration::from_millis) {
+                Some(limit) => timeout(limit, watching).await.unwrap_or(Ok(())),
+                None => watching.await,
+            }
         }))
     }
 
@@ -233,19 +275,19 @@ impl Core {
     /// The hosts, as JSON.
     fn hosts(&self, py: Python<'_>) -> PyResult<String> {
         let parts = self.0.get(py)?;
-        let driver = parts.driver(py)?;
-        let hosts = match &parts.backend {
-            Backend::Service(client) => driver.wait(py, async {
-                tokio::select! {
-                    hosts = client.hosts(&[]) => {
-                        hosts.map(|hosts| json!(hosts)).map_err(|error| error::of_client(&error))
-                    }
-                    () = parts.closed.cancelled() => Err(error::closed()),
-                }
-            })?,
-            Backend::Hosts(_) => Ok(parts.manager.as_ref().map_or(Value::Null, views)),
-        };
-        hosts.map(|hosts| hosts.to_string()).map_err(|error| error::exception(py, &error))
+        let hosts = parts.driver(py)?.wait(py, parts.hosts())?;
+        hosts.map_err(|error| error::exception(py, &error))
+    }
+
+    /// As `hosts`, for an event loop: the answer comes under this id.
+    fn hosts_into(&self, py: Python<'_>, bridge: &Bridge, id: u64) -> PyResult<()> {
+        let parts = self.0.get(py)?;
+        let (promise, hosts) = (bridge.promise(id, Effect::None), parts.hosts());
+        parts.driver(py)?.spawner().spawn(async move {
+            let hosts = hosts.await.map(|hosts| Answer::Texts(vec![hosts]));
+            promise.keep(hosts.map_err(Failure::from));
+        });
+        Ok(())
     }
 
     /// Asks the service for free VMs. `request` is JSON.
@@ -271,23 +313,53 @@ impl Core {
         self.ask(py, asking)
     }
 
+    /// The reservations that the service has, as JSON.
+    fn reservations(&self, py: Python<'_>) -> PyResult<String> {
+        let client = self.0.get(py)?.client(py)?;
+        let asking = async move {
+            let listed = client.reservations().await.map_err(|error| error::of_client(&error))?;
+            Ok(json::text(&listed)?)
+        };
+        self.ask(py, asking)
+    }
+
+    /// The file of reservations that the settings name.
+    fn reservations_file(&self, py: Python<'_>) -> PyResult<Option<PathBuf>> {
+        Ok(self.0.get(py)?.reservations.clone())
+    }
+
+    /// As `release`, in a file.
+    fn release_in_file(
+        &self,
+        py: Python<'_>,
+        file: PathBuf,
+        owner: &str,
+        selectors: Vec<String>,
+    ) -> PyResult<String> {
+        let hosts = self.0.get(py)?.manager.as_ref().map(TransportManager::hosts).unwrap_or_default();
+        reservations::release_selected(py, file, owner, selectors, &hosts)
+    }
+
     /// Ends all runs and closes all connections.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         let parts = self.0.get(py)?;
-        parts.abort.cancel();
-        let close = || {
-            let Some(driver) = parts.driver.lock().take() else { return };
-            parts.runs.close();
-            // What has not ended by then is left, as are connections.
-            let _have_ended = driver.block_on(async { timeout(END_TIMEOUT, parts.runs.wait()).await });
-            if let Some(manager) = &parts.manager {
-                let closing = async { timeout(CLOSE_TIMEOUT, manager.close(Duration::ZERO)).await };
-                let _is_drained = driver.block_on(closing);
-            }
-            parts.closed.cancel();
-        };
-        py.detach(close);
+        py.detach(|| parts.close());
         Ok(())
+    }
+
+    /// Closes many at once, in the time that one takes.
+    #[staticmethod]
+    fn close_all(py: Python<'_>, cores: Vec<Py<Core>>) {
+        let all: Vec<&Parts> = cores.iter().filter_map(|core| core.get().0.get(py).ok()).collect();
+        py.detach(|| {
+            all.iter().for_each(|parts| parts.abort.cancel());
+            thread::scope(|scope| {
+                for parts in all {
+                    // Without a thread for it, it is left.
+                    let _closing = thread::Builder::new().spawn_scoped(scope, || parts.close());
+                }
+            });
+        });
     }
 }
 

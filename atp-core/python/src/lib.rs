@@ -48,6 +48,7 @@ mod json;
 mod outcomes;
 mod reservations;
 mod run;
+mod scenario;
 mod settings;
 mod statistics;
 mod wait;
@@ -66,9 +67,11 @@ mod _native {
     #[pymodule_export]
     use crate::outcomes::{Found, Outcome, Outcomes};
     #[pymodule_export]
-    use crate::reservations::{Claim, release, reserve};
+    use crate::reservations::{Claim, release, reservations, reserve};
     #[pymodule_export]
     use crate::run::Run;
+    #[pymodule_export]
+    use crate::scenario::scenario;
     #[pymodule_export]
     use crate::statistics::Statistics;
 }

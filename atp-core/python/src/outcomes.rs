@@ -8,9 +8,10 @@ use atp_executor::Target;
 use parking_lot::Mutex;
 use pyo3::exceptions::{PyIndexError, PyRuntimeError};
 use pyo3::prelude::*;
-use pyo3::types::PyCapsule;
+use pyo3::types::{PyCapsule, PyType};
+use serde::{Deserialize, Serialize};
 
-use crate::frame;
+use crate::{error, frame, json};
 
 /// A VM that was found, as it was when it was looked at last: work on it alone need not look for it.
 #[pyclass(frozen)]
@@ -27,7 +28,7 @@ pub(crate) struct Taken {
 }
 
 /// Outcomes, in an order.
-#[pyclass(frozen)]
+#[pyclass(frozen, module = "atp_libvirt._native")]
 pub(crate) struct Outcomes {
     outcomes: Vec<Arc<atp_api::Outcome>>,
     statistics: Option<RunStatistics>,
@@ -44,8 +45,36 @@ impl From<Taken> for Outcomes {
     }
 }
 
+/// Outcomes as they pass between processes.
+#[derive(Serialize, Deserialize)]
+struct Whole<O> {
+    outcomes: Vec<O>,
+    statistics: Option<RunStatistics>,
+    notices: Vec<String>,
+}
+
+/// What makes a value again in another process: its class, and its JSON.
+type Reduced<'py> = (Bound<'py, PyType>, (String,));
+
 #[pymethods]
 impl Outcomes {
+    /// Outcomes of another process.
+    #[new]
+    fn new(py: Python<'_>, text: &str) -> PyResult<Self> {
+        let whole = serde_json::from_str(text)
+            .map_err(|error| error::exception(py, &error::invalid(error.to_string())))?;
+        let Whole { outcomes, statistics, notices } = whole;
+        Ok(Outcomes::from(Taken { outcomes, statistics, notices }))
+    }
+
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Reduced<'py>> {
+        let Outcomes { outcomes, statistics, notices, .. } = slf.get();
+        let outcomes = outcomes.iter().map(|outcome| &**outcome).collect();
+        let whole = Whole { outcomes, statistics: statistics.clone(), notices: notices.clone() };
+        let text = json::text(&whole).map_err(|error| error::exception(slf.py(), &error))?;
+        Ok((slf.get_type(), (text,)))
+    }
+
     fn __len__(&self) -> usize {
         self.outcomes.len()
     }
@@ -93,11 +122,23 @@ impl Outcomes {
 }
 
 /// The result of one target.
-#[pyclass(frozen)]
+#[pyclass(frozen, module = "atp_libvirt._native")]
 pub(crate) struct Outcome(Arc<atp_api::Outcome>);
 
 #[pymethods]
 impl Outcome {
+    /// An outcome of another process.
+    #[new]
+    fn new(py: Python<'_>, text: &str) -> PyResult<Self> {
+        let outcome = serde_json::from_str(text);
+        let outcome = outcome.map_err(|error| error::exception(py, &error::invalid(error.to_string())))?;
+        Ok(Outcome(Arc::new(outcome)))
+    }
+
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Reduced<'py>> {
+        Ok((slf.get_type(), (slf.get().json()?,)))
+    }
+
     #[getter]
     fn host(&self) -> Option<&str> {
         self.0.host.as_ref().map(|host| host.as_str())

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
 use atp_api::serve::{ReleaseRequest, ReserveAnswer, ReserveRequest};
-use atp_api::{Effect, ErrorKind, OutcomeError};
+use atp_api::{Effect, ErrorKind, OutcomeError, Targets};
 use atp_client::{Client, ClientError};
-use atp_executor::{Candidate, ReservationError, Reservations, Reserved, Selector};
+use atp_executor::{Candidate, Reservation, ReservationError, Reservations, Reserved, Selection, Selector};
+use atp_transport::HostInfo;
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use tokio_util::task::TaskTracker;
@@ -54,16 +55,49 @@ pub(crate) fn release(
     owner: &str,
     vms: Option<Vec<(String, String)>>,
 ) -> PyResult<String> {
+    release_where(py, file, owner, |one| {
+        let is_one =
+            |(host, uuid): &(String, String)| one.host.as_str() == host && one.uuid.to_string() == *uuid;
+        vms.as_ref().is_none_or(|vms| vms.iter().any(is_one))
+    })
+}
+
+/// As `release`, of the VMs that selectors match by the names that they were reserved under.
+pub(crate) fn release_selected(
+    py: Python<'_>,
+    file: PathBuf,
+    owner: &str,
+    selectors: Vec<String>,
+    hosts: &[HostInfo],
+) -> PyResult<String> {
+    let targets = Targets { selectors, ..Targets::default() };
+    let selection =
+        Selection::try_from(&targets).map_err(|error| error::exception(py, &error::of_selector(&error)))?;
+    release_where(py, file, owner, |one| {
+        // A host that is no longer in the settings has its id.
+        let unknown = HostInfo::new(one.host.as_str(), one.host.as_str());
+        let host = hosts.iter().find(|host| host.id == one.host.as_str()).unwrap_or(&unknown);
+        selection.includes(host, &one.vm)
+    })
+}
+
+fn release_where(
+    py: Python<'_>,
+    file: PathBuf,
+    owner: &str,
+    chooses: impl Fn(&Reservation) -> bool + Sync,
+) -> PyResult<String> {
     let file = Reservations::at(file);
-    let released = under_lock(py, |until| {
-        let chooses = |one: &atp_executor::Reservation| {
-            let is_one =
-                |(host, uuid): &(String, String)| one.host.as_str() == host && one.uuid.to_string() == *uuid;
-            vms.as_ref().is_none_or(|vms| vms.iter().any(is_one))
-        };
-        file.release(owner, chooses, until)
-    })?;
+    let released = under_lock(py, |until| file.release(owner, &chooses, until))?;
     text(&released).map_err(|error| error::exception(py, &error))
+}
+
+/// The reservations in a file that have not ended, as JSON.
+#[pyfunction]
+pub(crate) fn reservations(py: Python<'_>, file: PathBuf) -> PyResult<String> {
+    let listed = py.detach(|| Reservations::at(file).list());
+    let listed = listed.map_err(|error| of_reservations(&error)).and_then(|listed| text(&listed));
+    listed.map_err(|error| error::exception(py, &error))
 }
 
 /// What a service answered to a request for VMs. Dropping it gives back what was reserved, as nobody knows of it.
@@ -109,7 +143,7 @@ impl Drop for Granted {
         let Some(answer) = self.answer.take() else { return };
         let Some(first) = answer.reservations.first() else { return };
         let owner = first.owner.clone();
-        let selector = |one: &atp_executor::Reservation| Selector::of_vm(&one.host, &one.vm).to_string();
+        let selector = |one: &Reservation| Selector::of_vm(&one.host, &one.vm).to_string();
         let selectors = answer.reservations.iter().map(selector).collect();
         let (client, under_way) = (self.client.clone(), self.under_way.clone());
         self.spawner.spawn(async move {

@@ -1,8 +1,9 @@
 //! A run of one operation, from a request to its outcomes.
 
+use std::pin::pin;
 use std::sync::Arc;
 
-use atp_api::{Effect, Outcome, OutcomeError, RunEvent, RunRequest, RunStatistics};
+use atp_api::{Effect, OperationSpec, Outcome, OutcomeError, RunEvent, RunRequest, RunStatistics};
 use atp_client::{Client, ClientError, RunFiles};
 use atp_executor::{Executor, Operation, RunControl, Selection, Target};
 use futures_util::future::join;
@@ -38,6 +39,13 @@ pub(crate) struct Asked {
     pub(crate) found: Option<Arc<Mutex<Target>>>,
 }
 
+impl Asked {
+    /// Whether the run does something at its end when it is stopped: the teardown of a scenario.
+    fn has_teardown(&self) -> bool {
+        matches!(self.request.operation, OperationSpec::Scenario(_))
+    }
+}
+
 /// A run under way. Dropping it ends the run at once.
 #[pyclass(frozen)]
 pub(crate) struct Run(Forked<Parts>);
@@ -45,6 +53,7 @@ pub(crate) struct Run(Forked<Parts>);
 struct Parts {
     spawner: Spawner,
     control: RunControl,
+    has_teardown: bool,
     shared: Arc<Shared>,
 }
 
@@ -153,8 +162,22 @@ fn driven(
     (driving, shared)
 }
 
+/// Waits. If the run has a teardown, the first interrupt stops the run and the teardown is waited for; the second ends the wait.
+fn until_interrupted<T>(
+    has_teardown: bool,
+    control: &RunControl,
+    mut wait: impl FnMut() -> PyResult<T>,
+) -> PyResult<T> {
+    let interrupted = match wait() {
+        Err(interrupted) if has_teardown => interrupted,
+        waited => return waited,
+    };
+    control.stop.cancel();
+    wait().and(Err(interrupted))
+}
+
 /// Has a request run on the hosts, and waits for all outcomes, in the order of reports. The run ends at once with `abort`, or if the
-/// wait is interrupted; the wait ends with `closed`.
+/// wait is interrupted (a scenario: with its teardown, or if it is interrupted again); the wait ends with `closed`.
 pub(crate) fn run_on_hosts(
     py: Python<'_>,
     driver: &Driver,
@@ -164,7 +187,8 @@ pub(crate) fn run_on_hosts(
     abort: CancellationToken,
     closed: &CancellationToken,
 ) -> PyResult<Outcomes> {
-    let (driving, shared) = driven(Backend::Hosts(executor), asked, control(abort));
+    let (has_teardown, control) = (asked.has_teardown(), control(abort));
+    let (driving, shared) = driven(Backend::Hosts(executor), asked, control.clone());
     let collected = async {
         tokio::select! {
             biased;
@@ -172,7 +196,8 @@ pub(crate) fn run_on_hosts(
             () = closed.cancelled() => Err(shared.failure(error::closed())),
         }
     };
-    let collected = driver.wait(py, runs.track_future(collected))?;
+    let mut collected = pin!(runs.track_future(collected));
+    let collected = until_interrupted(has_teardown, &control, || driver.wait(py, collected.as_mut()))?;
     collected.map(Outcomes::from).map_err(|failure| error::failed(py, &failure))
 }
 
@@ -185,11 +210,11 @@ impl Run {
         asked: Asked,
         abort: CancellationToken,
     ) -> Self {
-        let control = control(abort);
+        let (has_teardown, control) = (asked.has_teardown(), control(abort));
         let (driving, shared) = driven(backend, asked, control.clone());
         spawner.spawn(runs.track_future(driving));
         let shared = Arc::new(shared);
-        Run(Forked::new(Parts { spawner: spawner.clone(), control, shared }))
+        Run(Forked::new(Parts { spawner: spawner.clone(), control, has_teardown, shared }))
     }
 }
 
@@ -198,8 +223,10 @@ impl Run {
     /// Waits for all outcomes, in the order of reports.
     pub(crate) fn collect(&self, py: Python<'_>) -> PyResult<Outcomes> {
         let parts = self.0.get(py)?;
+        let mut collected = pin!(Shared::collect(&parts.shared));
         let collected =
-            wait(py, Shared::collect(&parts.shared)).inspect_err(|_| parts.control.abort.cancel())?;
+            until_interrupted(parts.has_teardown, &parts.control, || wait(py, collected.as_mut()));
+        let collected = collected.inspect_err(|_| parts.control.abort.cancel())?;
         collected.map(Outcomes::from).map_err(|failure| error::failed(py, &failure))
     }
 

@@ -43,6 +43,8 @@ pub(crate) struct Given {
 pub(crate) struct Settings {
     pub(crate) fleet: Fleet,
     pub(crate) policy: Policy,
+    /// The file of reservations, if the settings name one.
+    pub(crate) reservations: Option<PathBuf>,
 }
 
 impl Settings {
@@ -81,6 +83,8 @@ impl Settings {
         let loaded = load(&sources, &Fleet::schema(), &mut problems);
         let fleet = Fleet::of(&loaded, &mut problems);
         let policy = policy(&loaded, &mut problems);
+        let reservations = loaded.merged.get_string("reservations_file").ok();
+        let reservations = reservations.filter(|file| file != NONE).map(PathBuf::from);
         if !given.has_hosts {
             problems.extend(named_service(&loaded));
         }
@@ -94,7 +98,7 @@ impl Settings {
                     let uri = atp_transport::default_uri().unwrap_or_else(|| "qemu:///system".to_owned());
                     fleet.hosts.push(HostInfo::from_uri("local", uri));
                 }
-                Ok(Settings { fleet, policy })
+                Ok(Settings { fleet, policy, reservations })
             }
             _ => Err(error::of_settings(&ConfigError { problems })),
         }
@@ -130,7 +134,7 @@ fn user_file(variables: &[(String, String)]) -> Option<PathBuf> {
     Some(folder.join("atp/config.toml"))
 }
 
-/// The keys of the command line's file that are a run's policy, or name a service.
+/// The keys of the command line's file that are a run's policy, or name a service or the file of reservations.
 fn schema() -> Schema {
     let or_none =
         |kinds: &[Kind]| Schema::Value(Kind::AnyOf([kinds, &[Kind::Choice(vec![NONE.to_owned()])]].concat()));
@@ -144,6 +148,7 @@ fn schema() -> Schema {
         ("serial", or_none(&[Kind::AtLeastOne, Kind::Percent])),
         ("encoding", Schema::Value(Kind::Text)),
         ("server", Schema::Value(Kind::Text)),
+        ("reservations_file", Schema::Value(Kind::Text)),
     ])
 }
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import fcntl
+import socket
 from pathlib import Path
 from typing import Any, List
 
@@ -129,10 +130,25 @@ def test_what_waits_is_answered_when_the_fleet_is_closed(hung: Simulated) -> Non
     asyncio.run(work())
 
 
+def test_hosts_are_asked_for_without_holding_up_the_loop(simulated: Simulated) -> None:
+    async def work() -> None:
+        async with AsyncFleet(simulated.config) as fleet:
+            assert [host.id for host in await fleet.hosts()] == ["h1", "h2"]
+        # A service that accepts connections and says nothing.
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            async with AsyncFleet(server=f"http://127.0.0.1:{silent.getsockname()[1]}", token="x") as fleet:
+                with pytest.raises(asyncio.TimeoutError):
+                    await asyncio.wait_for(fleet.hosts(), 0.2)
+
+    asyncio.run(work())
+
+
 def test_statistics_and_consoles_are_streams(simulated: Simulated) -> None:
     async def work() -> None:
         async with AsyncFleet(simulated.config) as fleet:
             assert len(await fleet.stats("*", interval=0.2)) == 4
+            with pytest.raises(ValueError, match="count"):
+                await fleet.stats("*", count=0)
             async with fleet.stream.stats("h1/*", interval=0.1) as samples:
                 assert len(await samples.__anext__()) == 2
             async with fleet.console_lines("h1/vm1", timeout=600) as lines:
@@ -165,5 +181,30 @@ def test_a_release_that_waits_for_the_lock_leaves_the_loop_free(simulated: Simul
                 await asyncio.sleep(0.2)
                 assert not releasing.done()
             assert [one.target for one in await releasing] == ["h1/vm1"]
+
+    asyncio.run(work())
+
+
+def test_a_reservation_that_waits_for_the_lock_leaves_the_loop_free(simulated: Simulated, tmp_path: Path) -> None:
+    file = tmp_path / "vms"
+
+    async def work() -> None:
+        async with AsyncFleet(simulated.config) as fleet:
+            async with await fleet.reserve("h1/*", file=file, count=2, owner="job-1"):
+                assert [one.owner for one in await fleet.reservations(file)] == ["job-1"] * 2
+                assert len(await fleet.release("job-1", file, targets="h1/vm2")) == 1
+            with open(f"{file}.lock", "rb") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                reserving = asyncio.create_task(fleet.reserve("h1/*", file=file, count=2))
+                cancelled = asyncio.create_task(fleet.reserve("h2/*", file=file, count=2))
+                await asyncio.sleep(1)
+                assert not reserving.done() and not cancelled.done()
+                cancelled.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await cancelled
+            assert len(await reserving) == 2
+            # What the cancelled one reserves when it gets the lock is given back.
+            async with await fleet.reserve("h2/*", file=file, count=2, wait=120) as reserved:
+                assert len(reserved) == 2
 
     asyncio.run(work())

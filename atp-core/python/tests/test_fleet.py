@@ -5,6 +5,7 @@ import pickle
 import re
 import threading
 import time
+from collections import deque
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Set
 
@@ -22,7 +23,10 @@ from atp_libvirt import (
     RequestError,
     ServiceError,
     StateReport,
+    check_scenario,
 )
+from atp_libvirt import Outcome as OutcomeOf
+from atp_libvirt import _native, _streams
 from atp_libvirt._errors import exception
 from conftest import Simulated
 
@@ -87,6 +91,14 @@ def test_a_failure_has_its_kind_effect_and_hint(simulated: Simulated) -> None:
             assert {key: len(group) for key, group in by_host.items()} == {"h1": 2, "h2": 2}
             copy = pickle.loads(pickle.dumps(error))
             assert (copy.kind, copy.hint, str(copy)) == (error.kind, error.hint, str(error))
+            of_all = pickle.loads(pickle.dumps(raised.value))
+            assert (type(of_all), str(of_all)) == (FailedOutcomes, str(raised.value))
+            assert of_all.outcomes[0].to_dict() == outcomes.failed[0].to_dict()
+            assert str(of_all).count(error.kind) == 1
+            whole = pickle.loads(pickle.dumps(outcomes))
+            assert [one.to_dict() for one in whole] == [one.to_dict() for one in outcomes]
+            assert (whole.statistics, whole.notices) == (outcomes.statistics, outcomes.notices)
+            assert pickle.loads(pickle.dumps(outcomes[1])).unwrap() == outcomes[1].unwrap()
     finally:
         simulated.heal("h2/vm1")
 
@@ -120,6 +132,37 @@ def test_a_scenario_has_the_targets_of_its_file(simulated: Simulated, tmp_path: 
         report = outcomes[0].unwrap()
         assert (report.scenario, [step.status for step in report.steps]) == ("smoke", ["ok", "ok"])
         assert [outcome.target for outcome in fleet.run(scenario, "h2/vm1")] == ["h2/vm1"]
+
+
+def test_a_scenario_may_include_files_and_all_of_its_errors_are_told(
+    simulated: Simulated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "s" / "parts").mkdir(parents=True)
+    scenario, part = tmp_path / "s" / "main.yaml", tmp_path / "s" / "parts" / "part.yaml"
+    scenario.write_text("name: s\ntargets: ['h1/vm1']\nvariables: {a: b}\nsteps:\n  - include: parts/part.yaml\n")
+    part.write_text("- exec: [echo, '${a}']\n- wait: agent\n")
+    # Files are included from the scenario's folder, wherever the process is.
+    monkeypatch.chdir(tmp_path)
+    check_scenario("s/main.yaml", variables={"a": "c"})
+    with Fleet(simulated.config) as fleet:
+        (report,) = fleet.run("s/main.yaml", variables={"a": "from-a-part"}).raise_for_failures().values()
+        assert [step.status for step in report.steps] == ["ok", "ok"]
+        assert "echo from-a-part" in simulated.report()["hosts"]["h1"]["vms"]["vm1"]["programs"]
+        part.write_text("- exce: true\n- wait: agnt\n")
+        for check in (fleet.run, check_scenario):
+            with pytest.raises(RequestError) as raised:
+                check("s/main.yaml")
+            first, second = raised.value.message.splitlines()
+            assert first.startswith("s/parts/part.yaml:1:") and "exce" in first
+            assert second.startswith("s/parts/part.yaml:2:") and "agnt" in second
+    part.write_bytes(b"\xff")
+    with pytest.raises(RequestError, match="part.yaml"):
+        check_scenario("s/main.yaml")
+    with pytest.raises(RequestError, match="none.yaml"):
+        check_scenario(tmp_path / "none.yaml")
+    part.write_text("- wait: agent\n")
+    with pytest.raises(RequestError, match="no variable"):
+        check_scenario("s/main.yaml", variables={"b": "c"})
 
 
 def test_hosts_are_given_in_any_way(simulated: Simulated, tmp_path: Path) -> None:
@@ -157,6 +200,12 @@ def test_what_cannot_be_done_is_refused_before_a_host_is_asked(simulated: Simula
         assert raised.value.kind == "local-file-error"
         with pytest.raises(TypeError, match="words"):
             fleet.exec("*", "uname -r")
+        for count in (0, -1):
+            with pytest.raises(ValueError, match="count is at least 1"):
+                fleet.stats(count=count)
+    with pytest.raises(ConfigError, match="no URI") as of_config:
+        Fleet("qemu+tcp://user:secret@h1/system")
+    assert "hosts=" in str(of_config.value) and "secret" not in str(of_config.value)
     with pytest.raises(ClosedError):
         fleet.vms()
     fleet.close()
@@ -204,8 +253,11 @@ def test_definitions_are_read_and_vms_saved(simulated: Simulated) -> None:
         assert definition.xml.startswith("<domain ")
         assert fleet.save("h1/vm1").values() == [StateReport("shut off")]
         assert fleet.restore("h1/vm1").values() == [StateReport("running")]
-        fleet.autostart("h1/vm1", True).raise_for_failures()
-        fleet.nmi("h1/vm1").raise_for_failures()
+        # They yield nothing, and that is no failure.
+        assert fleet.autostart("h1/*", True).values() == [None, None]
+        nothing = fleet.vm("h1/vm1").nmi()
+        assert nothing.ok and nothing.data is None
+        nothing.unwrap()
 
 
 def test_a_console_is_captured_and_read_line_by_line(simulated: Simulated, tmp_path: Path) -> None:
@@ -235,6 +287,14 @@ def test_two_jobs_never_have_one_vm(simulated: Simulated, tmp_path: Path) -> Non
                 assert [one.target for one in fleet.release("job-1", file)] == ["h2/vm1"]
             assert reserved[0].until.year > 2000
         assert fleet.release("job-1", file) == []
+        fleet.reserve("h2/*", file=file, owner="job-2", count=2)
+        assert [one.target for one in fleet.reservations(file)] == TARGETS[2:]
+        assert fleet.release("job-2", file, targets=[]) == []
+        assert [one.target for one in fleet.release("job-2", file, targets="h2/*1")] == TARGETS[2:3]
+        assert [(one.target, one.owner) for one in fleet.reservations(file)] == [(TARGETS[3], "job-2")]
+        with pytest.raises(RequestError):
+            fleet.release("job-2", file, targets="h2/[")
+        assert len(fleet.release("job-2", file)) == 1
         with pytest.raises(NotFreeError, match="9 VMs are wanted"):
             fleet.reserve("*", file=file, count=9)
         granted = fleet.reserve("h1/*", file=file, count=2)
@@ -375,3 +435,139 @@ def test_refusals_of_a_service_are_errors_of_the_service() -> None:
     known = (core / "api" / "schema.json").read_text()
     of_service = {kind for kind in re.findall(r'"const": "([a-z-]+)"', known) if class_of(kind) is ServiceError}
     assert of_service == set(kinds) - of_request | {"connection-refused", "panicked", "unknown"}
+
+
+def test_the_target_of_an_outcome_selects_it_alone(simulated: Simulated) -> None:
+    with Fleet(simulated.config) as fleet:
+        (vm,) = fleet.vms("h1/vm1")
+        as_glob: OutcomeOf[Any] = OutcomeOf(_native.Outcome(json.dumps({**vm.to_dict(), "vm": "vm*"})))
+        assert as_glob.target == "h1/vm\\*"
+        (missed,) = fleet.vms(as_glob.target)
+        assert missed.error is not None and missed.error.kind == "vm-not-found"
+        (host,) = fleet.check("h1")
+        assert (host.target, [outcome.host for outcome in fleet.check(host.target)]) == ("h1/", ["h1"])
+
+
+def test_a_run_without_targets_is_no_success(simulated: Simulated) -> None:
+    with Fleet(simulated.config) as fleet:
+        none = fleet.exec("none-*", ["true"])
+        with pytest.raises(RequestError) as raised:
+            none.raise_for_failures()
+        assert raised.value.kind == "nothing-selected" and raised.value.hint is not None
+        assert len(none.raise_for_failures(empty=True)) == 0
+        # What is a part may be empty.
+        assert len(fleet.vms().failed.raise_for_failures()) == 0
+
+
+def test_states_are_written_as_they_are_read(simulated: Simulated) -> None:
+    with Fleet(simulated.config) as fleet:
+        assert fleet.destroy("h1/vm1", wait=True).values() == [StateReport("shut off")]
+        for state in ("shut off", "shut-off"):
+            assert [vm.target for vm in fleet.vms("*", state=state)] == TARGETS[:1]
+            assert fleet.wait("h1/vm1", state, timeout=60).raise_for_failures()
+        measured: List[str] = []
+        for _ in range(30):  # On a busy machine one may be late for a round.
+            if measured == TARGETS[1:]:
+                break
+            measured = [f"{vm.host}/{vm.vm}" for vm in fleet.stats(state="running", labels={}, interval=0.5)]
+        assert measured == TARGETS[1:]
+        assert len(fleet.stats(labels={"zone": "none"}, interval=0.1)) == 0
+        assert fleet.start("h1/vm1", wait=True, timeout=60).values() == [StateReport("running")]
+
+
+def test_events_end_when_their_time_is_over(simulated: Simulated) -> None:
+    with Fleet(simulated.config) as fleet:
+        # It would have no end without.
+        assert {event.host for event in fleet.events("h1/*", timeout=1)} <= {"h1"}
+        assert [event for event in fleet.events(labels={"zone": "none"}, timeout=0.1) if event.vm is not None] == []
+
+
+def test_the_file_of_reservations_is_that_of_the_settings(simulated: Simulated, tmp_path: Path) -> None:
+    file = tmp_path / "vms"
+    with Fleet(simulated.config, settings={"reservations_file": str(file)}) as fleet:
+        with fleet.reserve("h1/vm1") as reserved:
+            assert [one.target for one in fleet.reservations()] == reserved.targets == TARGETS[:1]
+            assert fleet.reservations(file) == fleet.reservations()
+            assert fleet.reservations(tmp_path / "other") == []
+            assert [one.target for one in fleet.release(reserved[0].owner)] == TARGETS[:1]
+    with Fleet(simulated.config, environment={"ATP_RESERVATIONS_FILE": "none"}) as fleet:
+        with pytest.raises(TypeError, match="reservations_file"):
+            fleet.reserve("*")
+
+
+def test_a_host_that_does_not_answer_is_why_too_few_are_free(simulated: Simulated, tmp_path: Path) -> None:
+    file = tmp_path / "vms"
+    # A host that refuses is tried again soon.
+    soon = {"transport.reconnect": {"initial_delay": "100ms", "max_delay": "500ms"}}
+    simulated.fault("h2", "refused")
+    try:
+        with Fleet(simulated.config, settings=soon) as fleet:
+            with pytest.raises(NotFreeError) as raised:
+                fleet.reserve("*", file=file, count=3, timeout=10)
+            assert raised.value.retryable and any("h2" in cause for cause in raised.value.causes)
+            # The host is asked again while it is waited.
+            healing = threading.Timer(0.5, simulated.heal, ["h2"])
+            healing.start()
+            with fleet.reserve("*", file=file, count=4, wait=300, timeout=10) as reserved:
+                assert sorted(reserved.targets) == TARGETS
+            healing.join()
+            with pytest.raises(NotFreeError) as raised:
+                fleet.reserve("h1/vm9", file=file)
+            assert not raised.value.retryable and any("vm9" in cause for cause in raised.value.causes)
+    finally:
+        simulated.heal("h2")
+
+
+class Letters(_streams._Iterator[str]):
+    """A stream of letters."""
+
+    def _read(self, portion: Any) -> List[str]:
+        return list(portion)
+
+
+def test_threads_share_a_stream() -> None:
+    class Source:
+        def __init__(self) -> None:
+            self._portions = iter(["ab"] * 2000)
+            self._lock = threading.Lock()
+
+        def next(self) -> str:
+            with self._lock:
+                return next(self._portions, "")
+
+        def abort(self) -> None:
+            pass
+
+    class Emptied(deque):  # type: ignore[type-arg]
+        """Another thread always empties it after it was looked at."""
+
+        def __bool__(self) -> bool:
+            return True
+
+    source: Any = Source()
+    stream = Letters(source)
+    stream._ready = Emptied()
+    taken: List[List[str]] = []
+    threads = [threading.Thread(target=lambda: taken.append(list(stream))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(taken) == 8 and sum(len(letters) for letters in taken) == 4000
+
+
+def test_a_stream_that_another_thread_closes_has_ended() -> None:
+    class Source:
+        def next(self) -> str:
+            stream.close()
+            if how == "error":
+                raise ClosedError("the fleet was closed")
+            return "a"
+
+        def abort(self) -> None:
+            pass
+
+    for how in ("error", "late"):
+        source: Any = Source()
+        stream = Letters(source)
+        assert list(stream) == []

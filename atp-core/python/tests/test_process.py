@@ -5,6 +5,8 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import Simulated
@@ -64,6 +66,61 @@ except KeyboardInterrupt:
     time.sleep(1)
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=20)
+    assert (process.returncode, stdout) == (0, "interrupted\n"), stderr
+
+
+def test_the_interpreter_ends_while_many_services_are_silent() -> None:
+    # Each has a second to answer. Together they have no more.
+    code = """
+import socket, sys, threading
+from atp_libvirt import Fleet
+silent = socket.create_server(("127.0.0.1", 0), backlog=200)
+url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+fleets = [Fleet(server=url, token="x") for _ in range(60)]
+for fleet in fleets:
+    threading.Thread(target=fleet.vms).start()
+connections = [silent.accept() for _ in fleets]
+print("hanging", flush=True)
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for_word(process, "hanging")
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 0, stderr
+    assert "Fatal" not in stderr and "panicked" not in stderr, stderr
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_ctrl_c_stops_a_scenario_with_its_teardown(simulated: Simulated, tmp_path: Path, times: int) -> None:
+    teardown = f"echo undone-{times}"
+    (tmp_path / "scenario.yaml").write_text(
+        f"name: s\ntargets: ['h2/vm1']\nsteps:\n  - exec: [echo, begun-{times}]\n  - wait: {{state: crashed}}\n    timeout: 600s\n"
+        f"teardown:\n  - exec: [echo, undone-{times}]\n" + "  - exec: [sleep, '600']\n    timeout: 600s\n" * (times - 1)
+    )
+    code = """
+try:
+    print("calling", flush=True)
+    fleet.run(sys.argv[2], timeout=600)
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+
+    def programs() -> Any:
+        vms = simulated.report()["hosts"].get("h2", {}).get("vms", {})
+        return vms.get("vm1", {}).get("programs", {})
+
+    command = [sys.executable, "-c", HEAD + code, str(simulated.config), str(tmp_path / "scenario.yaml")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for_word(process, "calling")
+    until = time.monotonic() + 60
+    while f"echo begun-{times}" not in programs():
+        assert time.monotonic() < until
+    process.send_signal(signal.SIGINT)
+    while teardown not in programs():
+        assert time.monotonic() < until
+    if times == 2:
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=60)
     assert (process.returncode, stdout) == (0, "interrupted\n"), stderr
 
 

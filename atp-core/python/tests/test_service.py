@@ -166,12 +166,24 @@ steps:
             fleet.run(scenario)
 
 
+def test_files_that_a_scenario_includes_are_those_of_this_machine(service: Tuple[str, str], tmp_path: Path) -> None:
+    (tmp_path / "part.yaml").write_text("- exec: echo ${a}\n")
+    (tmp_path / "main.yaml").write_text(
+        "name: s\ntargets: ['h1/vm1']\nvariables: {a: b}\nsteps:\n  - include: part.yaml\n"
+    )
+    with Fleet(server=service[0], token=service[1]) as fleet:
+        (report,) = fleet.run(tmp_path / "main.yaml", variables={"a": "c"}).raise_for_failures().values()
+        assert [step.status for step in report.steps] == ["ok"]
+
+
 def test_coroutines_use_it_too(service: Tuple[str, str]) -> None:
     async def work() -> None:
         async with AsyncFleet(server=service[0], token=service[1]) as fleet:
             listings = await asyncio.gather(*(fleet.vms("h1/*") for _ in range(5)))
             assert {len(listing.ok) for listing in listings} == {2}
             assert len(await fleet.stats("h1/*", interval=0.2)) == 2
+            assert [host.id for host in await fleet.hosts()] == ["h1", "h2"]
+            assert await fleet.reservations() == []
             async with fleet.events("h2/*") as events:
                 assert (await events.__anext__()).host == "h2"
 
@@ -234,6 +246,11 @@ def test_jobs_that_use_one_service_never_have_one_vm(service: Tuple[str, str], t
                 assert [one.target for one in fleet.release("job-1")] == ["h2/vm2"]
             assert reserved[0].until.year > 2000
         assert fleet.release("job-1") == []
+        other.reserve("h2/*", owner="job-2", count=2)
+        assert [(one.target, one.owner) for one in fleet.reservations()] == [("h2/vm1", "job-2"), ("h2/vm2", "job-2")]
+        assert fleet.release("job-2", targets=[]) == []
+        assert [one.target for one in fleet.release("job-2", targets="h2/vm1")] == ["h2/vm1"]
+        assert len(fleet.release("job-2")) == 1
         with pytest.raises(NotFreeError, match="9 VMs are wanted, and 4 are selected"):
             fleet.reserve("*", count=9)
         granted = fleet.reserve("h1/*", count=2)

@@ -63,6 +63,7 @@ from ._streams import (
     Samples,
     Stream,
 )
+from ._verbs import check_scenario
 from ._vm import AsyncVm, Vm
 
 __all__ = [
@@ -118,4 +119,5 @@ __all__ = [
     "VmStatistics",
     "WaitReport",
     "XmlReport",
+    "check_scenario",
 ]

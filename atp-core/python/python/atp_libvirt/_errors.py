@@ -93,6 +93,10 @@ class FailedOutcomes(AtpError):
         #: The outcomes that failed.
         self.outcomes = outcomes
 
+    def __str__(self) -> str:
+        # Kind and hint of each are in its line.
+        return self.message
+
 
 #: Why a service does not do what is asked for, whatever that is.
 _SERVICE = {
@@ -145,6 +149,15 @@ def forked() -> ForkedError:
 def closed() -> ClosedError:
     """The exception for work that ended because its fleet was closed."""
     return ClosedError("the fleet was closed", kind="aborted", hint="keep the fleet open while work runs")
+
+
+def nothing_selected() -> RequestError:
+    """The exception for a run that was to do something and had no target."""
+    return RequestError(
+        "no VM was selected: nothing was done",
+        kind="nothing-selected",
+        hint="fleet.vms() shows which VMs there are; raise_for_failures(empty=True) accepts none",
+    )
 
 
 def failed(failures: Outcomes[Any], total: int) -> FailedOutcomes:

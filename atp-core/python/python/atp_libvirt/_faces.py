@@ -103,7 +103,8 @@ class Verbs:
     ) -> Outcomes[StateReport]:
         """Starts VMs.
 
-        :param wait: ``"agent"`` or True waits for the guest's agent, ``"state"`` for the state alone.
+        :param wait: True waits for the state, and for the guest's agent if it has one; ``"agent"`` fails without one; ``"state"`` waits
+            for the state alone.
         :param start_check: Which hosts are asked whether the VM runs there: ``listed``, ``all-hosts`` or ``nothing``.
         """
         return self._run(_verbs.start(targets, wait=wait, start_check=start_check), options)
@@ -112,10 +113,10 @@ class Verbs:
         self,
         targets: Selectors,
         *,
-        wait: bool = False,
+        wait: Union[bool, str] = False,
         **options: Unpack[Options],
     ) -> Outcomes[StateReport]:
-        """Asks guests to power off. With ``wait``, until they have."""
+        """Asks guests to power off. With ``wait``, True or ``"state"``, until they have."""
         return self._run(_verbs.shutdown(targets, wait=wait), options)
 
     def reboot(
@@ -141,18 +142,22 @@ class Verbs:
     def destroy(
         self,
         targets: Selectors,
+        *,
+        wait: Union[bool, str] = False,
         **options: Unpack[Options],
     ) -> Outcomes[StateReport]:
-        """Ends VMs at once, as by pulling the plug."""
-        return self._run(_verbs.destroy(targets), options)
+        """Ends VMs at once, as by pulling the plug. ``wait`` as of :meth:`shutdown`."""
+        return self._run(_verbs.destroy(targets, wait=wait), options)
 
     def suspend(
         self,
         targets: Selectors,
+        *,
+        wait: Union[bool, str] = False,
         **options: Unpack[Options],
     ) -> Outcomes[StateReport]:
-        """Stops the virtual CPUs of VMs."""
-        return self._run(_verbs.suspend(targets), options)
+        """Stops the virtual CPUs of VMs. With ``wait``, True or ``"state"``, until they are paused."""
+        return self._run(_verbs.suspend(targets, wait=wait), options)
 
     def resume(
         self,
@@ -167,10 +172,14 @@ class Verbs:
     def save(
         self,
         targets: Selectors,
+        *,
+        wait: Union[bool, str] = False,
         **options: Unpack[Options],
     ) -> Outcomes[StateReport]:
-        """Writes the memory of VMs to files of their hosts, and powers them off. :meth:`start` lets them go on."""
-        return self._run(_verbs.save(targets), options)
+        """Writes the memory of VMs to files of their hosts, and powers them off. :meth:`start` lets them go on. ``wait`` as of
+        :meth:`shutdown`.
+        """
+        return self._run(_verbs.save(targets, wait=wait), options)
 
     def restore(
         self,
@@ -186,7 +195,7 @@ class Verbs:
         self,
         targets: Selectors,
         **options: Unpack[Options],
-    ) -> Outcomes[Any]:
+    ) -> Outcomes[None]:
         """Sends VMs a non-maskable interrupt. Many guests panic, and dump their memory."""
         return self._run(_verbs.nmi(targets), options)
 
@@ -195,7 +204,7 @@ class Verbs:
         targets: Selectors,
         on: bool,
         **options: Unpack[Options],
-    ) -> Outcomes[Any]:
+    ) -> Outcomes[None]:
         """Sets whether VMs are started with their hosts."""
         return self._run(_verbs.autostart(targets, on), options)
 
@@ -259,7 +268,7 @@ class Verbs:
         *,
         children: bool = False,
         **options: Unpack[Options],
-    ) -> Outcomes[Any]:
+    ) -> Outcomes[None]:
         """Removes a snapshot of each VM, which stays as it is.
 
         :param children: The snapshots that were made after it too.
@@ -288,14 +297,16 @@ class Verbs:
         until: str = 'agent',
         *,
         exec: Optional[Sequence[str]] = None,
+        port: Optional[int] = None,
         **options: Unpack[Options],
     ) -> Outcomes[WaitReport]:
         """Waits, until the timeout at most.
 
-        :param until: ``agent`` (it answers), or a state: ``running``, ``shut off``, ``paused``, ``crashed``, ``pmsuspended``.
+        :param until: ``agent`` (it answers), or a state: ``running``, ``shut-off``, ``paused``, ``crashed``, ``pmsuspended``.
         :param exec: A program that has to end with exit code 0 in the guest; it is run again and again.
+        :param port: A TCP port that a process in the guest has to listen on.
         """
-        return self._run(_verbs.wait(targets, until, exec=exec), options)
+        return self._run(_verbs.wait(targets, until, exec=exec, port=port), options)
 
     def push(
         self,
@@ -365,7 +376,7 @@ class Verbs:
         *,
         hold: float = 0.01,
         **options: Unpack[Options],
-    ) -> Outcomes[Any]:
+    ) -> Outcomes[None]:
         """Presses keys, such as ``ctrl-alt-del``; of several chords one after the other."""
         return self._run(_verbs.key(targets, chords, hold=hold), options)
 
@@ -377,8 +388,8 @@ class Verbs:
         layout: str = 'us',
         hold: float = 0.01,
         **options: Unpack[Options],
-    ) -> Outcomes[Any]:
-        """Types a text on the keyboards of VMs. It appears in no message and no log."""
+    ) -> Outcomes[None]:
+        """Types a text on the keyboards of VMs; the end of a line is Enter. It appears in no message and no log."""
         return self._run(_verbs.type(targets, text, layout=layout, hold=hold), options)
 
     def mouse(
@@ -388,7 +399,7 @@ class Verbs:
         *,
         hold: float = 0.05,
         **options: Unpack[Options],
-    ) -> Outcomes[Any]:
+    ) -> Outcomes[None]:
         """Moves or clicks the mouse: ``move 50% 50%``, ``click 100 200 right``, ``scroll down 3``."""
         return self._run(_verbs.mouse(targets, action, hold=hold), options)
 
@@ -400,7 +411,13 @@ class Verbs:
         variables: Optional[Mapping[str, str]] = None,
         **options: Unpack[Options],
     ) -> Outcomes[ScenarioReport]:
-        """Runs the steps of a scenario file on VMs: on those that the file names, unless others are given."""
+        """Runs the steps of a scenario file on VMs: on those that the file names, unless others are given.
+
+        After the first Ctrl-C each VM finishes its present step and the teardown; the second ends it at once, as the end of a task or of a
+        stream does. ``stop()`` of a stream does what the first Ctrl-C does.
+
+        :raises RequestError: What is wrong with the file or with one that it includes, a line for each.
+        """
         return self._run(_verbs.run(scenario, targets, variables=variables), options)
 
     def check(
@@ -510,7 +527,8 @@ class StreamedVerbs:
     ) -> Stream[StateReport]:
         """Starts VMs.
 
-        :param wait: ``"agent"`` or True waits for the guest's agent, ``"state"`` for the state alone.
+        :param wait: True waits for the state, and for the guest's agent if it has one; ``"agent"`` fails without one; ``"state"`` waits
+            for the state alone.
         :param start_check: Which hosts are asked whether the VM runs there: ``listed``, ``all-hosts`` or ``nothing``.
         """
         return self._run(_verbs.start(targets, wait=wait, start_check=start_check), options)
@@ -519,10 +537,10 @@ class StreamedVerbs:
         self,
         targets: Selectors,
         *,
-        wait: bool = False,
+        wait: Union[bool, str] = False,
         **options: Unpack[Options],
     ) -> Stream[StateReport]:
-        """Asks guests to power off. With ``wait``, until they have."""
+        """Asks guests to power off. With ``wait``, True or ``"state"``, until they have."""
         return self._run(_verbs.shutdown(targets, wait=wait), options)
 
     def reboot(
@@ -548,18 +566,22 @@ class StreamedVerbs:
     def destroy(
         self,
         targets: Selectors,
+        *,
+        wait: Union[bool, str] = False,
         **options: Unpack[Options],
     ) -> Stream[StateReport]:
-        """Ends VMs at once, as by pulling the plug."""
-        return self._run(_verbs.destroy(targets), options)
+        """Ends VMs at once, as by pulling the plug. ``wait`` as of :meth:`shutdown`."""
+        return self._run(_verbs.destroy(targets, wait=wait), options)
 
     def suspend(
         self,
         targets: Selectors,
+        *,
+        wait: Union[bool, str] = False,
         **options: Unpack[Options],
     ) -> Stream[StateReport]:
-        """Stops the virtual CPUs of VMs."""
-        return self._run(_verbs.suspend(targets), options)
+        """Stops the virtual CPUs of VMs. With ``wait``, True or ``"state"``, until they are paused."""
+        return self._run(_verbs.suspend(targets, wait=wait), options)
 
     def resume(
         self,
@@ -574,10 +596,14 @@ class StreamedVerbs:
     def save(
         self,
         targets: Selectors,
+        *,
+        wait: Union[bool, str] = False,
         **options: Unpack[Options],
     ) -> Stream[StateReport]:
-        """Writes the memory of VMs to files of their hosts, and powers them off. :meth:`start` lets them go on."""
-        return self._run(_verbs.save(targets), options)
+        """Writes the memory of VMs to files of their hosts, and powers them off. :meth:`start` lets them go on. ``wait`` as of
+        :meth:`shutdown`.
+        """
+        return self._run(_verbs.save(targets, wait=wait), options)
 
     def restore(
         self,
@@ -593,7 +619,7 @@ class StreamedVerbs:
         self,
         targets: Selectors,
         **options: Unpack[Options],
-    ) -> Stream[Any]:
+    ) -> Stream[None]:
         """Sends VMs a non-maskable interrupt. Many guests panic, and dump their memory."""
         return self._run(_verbs.nmi(targets), options)
 
@@ -602,7 +628,7 @@ class StreamedVerbs:
         targets: Selectors,
         on: bool,
         **options: Unpack[Options],
-    ) -> Stream[Any]:
+    ) -> Stream[None]:
         """Sets whether VMs are started with their hosts."""
         return self._run(_verbs.autostart(targets, on), options)
 
@@ -666,7 +692,7 @@ class StreamedVerbs:
         *,
         children: bool = False,
         **options: Unpack[Options],
-    ) -> Stream[Any]:
+    ) -> Stream[None]:
         """Removes a snapshot of each VM, which stays as it is.
 
         :param children: The snapshots that were made after it too.
@@ -695,14 +721,16 @@ class StreamedVerbs:
         until: str = 'agent',
         *,
         exec: Optional[Sequence[str]] = None,
+        port: Optional[int] = None,
         **options: Unpack[Options],
     ) -> Stream[WaitReport]:
         """Waits, until the timeout at most.
 
-        :param until: ``agent`` (it answers), or a state: ``running``, ``shut off``, ``paused``, ``crashed``, ``pmsuspended``.
+        :param until: ``agent`` (it answers), or a state: ``running``, ``shut-off``, ``paused``, ``crashed``, ``pmsuspended``.
         :param exec: A program that has to end with exit code 0 in the guest; it is run again and again.
+        :param port: A TCP port that a process in the guest has to listen on.
         """
-        return self._run(_verbs.wait(targets, until, exec=exec), options)
+        return self._run(_verbs.wait(targets, until, exec=exec, port=port), options)
 
     def push(
         self,
@@ -772,7 +800,7 @@ class StreamedVerbs:
         *,
         hold: float = 0.01,
         **options: Unpack[Options],
-    ) -> Stream[Any]:
+    ) -> Stream[None]:
         """Presses keys, such as ``ctrl-alt-del``; of several chords one after the other."""
         return self._run(_verbs.key(targets, chords, hold=hold), options)
 
@@ -784,8 +812,8 @@ class StreamedVerbs:
         layout: str = 'us',
         hold: float = 0.01,
         **options: Unpack[Options],
-    ) -> Stream[Any]:
-        """Types a text on the keyboards of VMs. It appears in no message and no log."""
+    ) -> Stream[None]:
+        """Types a text on the keyboards of VMs; the end of a line is Enter. It appears in no message and no log."""
         return self._run(_verbs.type(targets, text, layout=layout, hold=hold), options)
 
     def mouse(
@@ -795,7 +823,7 @@ class StreamedVerbs:
         *,
         hold: float = 0.05,
         **options: Unpack[Options],
-    ) -> Stream[Any]:
+    ) -> Stream[None]:
         """Moves or clicks the mouse: ``move 50% 50%``, ``click 100 200 right``, ``scroll down 3``."""
         return self._run(_verbs.mouse(targets, action, hold=hold), options)
 
@@ -807,7 +835,13 @@ class StreamedVerbs:
         variables: Optional[Mapping[str, str]] = None,
         **options: Unpack[Options],
     ) -> Stream[ScenarioReport]:
-        """Runs the steps of a scenario file on VMs: on those that the file names, unless others are given."""
+        """Runs the steps of a scenario file on VMs: on those that the file names, unless others are given.
+
+        After the first Ctrl-C each VM finishes its present step and the teardown; the second ends it at once, as the end of a task or of a
+        stream does. ``stop()`` of a stream does what the first Ctrl-C does.
+
+        :raises RequestError: What is wrong with the file or with one that it includes, a line for each.
+        """
         return self._run(_verbs.run(scenario, targets, variables=variables), options)
 
     def check(
@@ -917,7 +951,8 @@ class AsyncVerbs:
     ) -> Outcomes[StateReport]:
         """Starts VMs.
 
-        :param wait: ``"agent"`` or True waits for the guest's agent, ``"state"`` for the state alone.
+        :param wait: True waits for the state, and for the guest's agent if it has one; ``"agent"`` fails without one; ``"state"`` waits
+            for the state alone.
         :param start_check: Which hosts are asked whether the VM runs there: ``listed``, ``all-hosts`` or ``nothing``.
         """
         return await self._run(_verbs.start(targets, wait=wait, start_check=start_check), options)
@@ -926,10 +961,10 @@ class AsyncVerbs:
         self,
         targets: Selectors,
         *,
-        wait: bool = False,
+        wait: Union[bool, str] = False,
         **options: Unpack[Options],
     ) -> Outcomes[StateReport]:
-        """Asks guests to power off. With ``wait``, until they have."""
+        """Asks guests to power off. With ``wait``, True or ``"state"``, until they have."""
         return await self._run(_verbs.shutdown(targets, wait=wait), options)
 
     async def reboot(
@@ -955,18 +990,22 @@ class AsyncVerbs:
     async def destroy(
         self,
         targets: Selectors,
+        *,
+        wait: Union[bool, str] = False,
         **options: Unpack[Options],
     ) -> Outcomes[StateReport]:
-        """Ends VMs at once, as by pulling the plug."""
-        return await self._run(_verbs.destroy(targets), options)
+        """Ends VMs at once, as by pulling the plug. ``wait`` as of :meth:`shutdown`."""
+        return await self._run(_verbs.destroy(targets, wait=wait), options)
 
     async def suspend(
         self,
         targets: Selectors,
+        *,
+        wait: Union[bool, str] = False,
         **options: Unpack[Options],
     ) -> Outcomes[StateReport]:
-        """Stops the virtual CPUs of VMs."""
-        return await self._run(_verbs.suspend(targets), options)
+        """Stops the virtual CPUs of VMs. With ``wait``, True or ``"state"``, until they are paused."""
+        return await self._run(_verbs.suspend(targets, wait=wait), options)
 
     async def resume(
         self,
@@ -981,10 +1020,14 @@ class AsyncVerbs:
     async def save(
         self,
         targets: Selectors,
+        *,
+        wait: Union[bool, str] = False,
         **options: Unpack[Options],
     ) -> Outcomes[StateReport]:
-        """Writes the memory of VMs to files of their hosts, and powers them off. :meth:`start` lets them go on."""
-        return await self._run(_verbs.save(targets), options)
+        """Writes the memory of VMs to files of their hosts, and powers them off. :meth:`start` lets them go on. ``wait`` as of
+        :meth:`shutdown`.
+        """
+        return await self._run(_verbs.save(targets, wait=wait), options)
 
     async def restore(
         self,
@@ -1000,7 +1043,7 @@ class AsyncVerbs:
         self,
         targets: Selectors,
         **options: Unpack[Options],
-    ) -> Outcomes[Any]:
+    ) -> Outcomes[None]:
         """Sends VMs a non-maskable interrupt. Many guests panic, and dump their memory."""
         return await self._run(_verbs.nmi(targets), options)
 
@@ -1009,7 +1052,7 @@ class AsyncVerbs:
         targets: Selectors,
         on: bool,
         **options: Unpack[Options],
-    ) -> Outcomes[Any]:
+    ) -> Outcomes[None]:
         """Sets whether VMs are started with their hosts."""
         return await self._run(_verbs.autostart(targets, on), options)
 
@@ -1073,7 +1116,7 @@ class AsyncVerbs:
         *,
         children: bool = False,
         **options: Unpack[Options],
-    ) -> Outcomes[Any]:
+    ) -> Outcomes[None]:
         """Removes a snapshot of each VM, which stays as it is.
 
         :param children: The snapshots that were made after it too.
@@ -1102,14 +1145,16 @@ class AsyncVerbs:
         until: str = 'agent',
         *,
         exec: Optional[Sequence[str]] = None,
+        port: Optional[int] = None,
         **options: Unpack[Options],
     ) -> Outcomes[WaitReport]:
         """Waits, until the timeout at most.
 
-        :param until: ``agent`` (it answers), or a state: ``running``, ``shut off``, ``paused``, ``crashed``, ``pmsuspended``.
+        :param until: ``agent`` (it answers), or a state: ``running``, ``shut-off``, ``paused``, ``crashed``, ``pmsuspended``.
         :param exec: A program that has to end with exit code 0 in the guest; it is run again and again.
+        :param port: A TCP port that a process in the guest has to listen on.
         """
-        return await self._run(_verbs.wait(targets, until, exec=exec), options)
+        return await self._run(_verbs.wait(targets, until, exec=exec, port=port), options)
 
     async def push(
         self,
@@ -1179,7 +1224,7 @@ class AsyncVerbs:
         *,
         hold: float = 0.01,
         **options: Unpack[Options],
-    ) -> Outcomes[Any]:
+    ) -> Outcomes[None]:
         """Presses keys, such as ``ctrl-alt-del``; of several chords one after the other."""
         return await self._run(_verbs.key(targets, chords, hold=hold), options)
 
@@ -1191,8 +1236,8 @@ class AsyncVerbs:
         layout: str = 'us',
         hold: float = 0.01,
         **options: Unpack[Options],
-    ) -> Outcomes[Any]:
-        """Types a text on the keyboards of VMs. It appears in no message and no log."""
+    ) -> Outcomes[None]:
+        """Types a text on the keyboards of VMs; the end of a line is Enter. It appears in no message and no log."""
         return await self._run(_verbs.type(targets, text, layout=layout, hold=hold), options)
 
     async def mouse(
@@ -1202,7 +1247,7 @@ class AsyncVerbs:
         *,
         hold: float = 0.05,
         **options: Unpack[Options],
-    ) -> Outcomes[Any]:
+    ) -> Outcomes[None]:
         """Moves or clicks the mouse: ``move 50% 50%``, ``click 100 200 right``, ``scroll down 3``."""
         return await self._run(_verbs.mouse(targets, action, hold=hold), options)
 
@@ -1214,7 +1259,13 @@ class AsyncVerbs:
         variables: Optional[Mapping[str, str]] = None,
         **options: Unpack[Options],
     ) -> Outcomes[ScenarioReport]:
-        """Runs the steps of a scenario file on VMs: on those that the file names, unless others are given."""
+        """Runs the steps of a scenario file on VMs: on those that the file names, unless others are given.
+
+        After the first Ctrl-C each VM finishes its present step and the teardown; the second ends it at once, as the end of a task or of a
+        stream does. ``stop()`` of a stream does what the first Ctrl-C does.
+
+        :raises RequestError: What is wrong with the file or with one that it includes, a line for each.
+        """
         return await self._run(_verbs.run(scenario, targets, variables=variables), options)
 
     async def check(
@@ -1324,7 +1375,8 @@ class AsyncStreamedVerbs:
     ) -> AsyncStream[StateReport]:
         """Starts VMs.
 
-        :param wait: ``"agent"`` or True waits for the guest's agent, ``"state"`` for the state alone.
+        :param wait: True waits for the state, and for the guest's agent if it has one; ``"agent"`` fails without one; ``"state"`` waits
+            for the state alone.
         :param start_check: Which hosts are asked whether the VM runs there: ``listed``, ``all-hosts`` or ``nothing``.
         """
         return self._run(_verbs.start(targets, wait=wait, start_check=start_check), options)
@@ -1333,10 +1385,10 @@ class AsyncStreamedVerbs:
         self,
         targets: Selectors,
         *,
-        wait: bool = False,
+        wait: Union[bool, str] = False,
         **options: Unpack[Options],
     ) -> AsyncStream[StateReport]:
-        """Asks guests to power off. With ``wait``, until they have."""
+        """Asks guests to power off. With ``wait``, True or ``"state"``, until they have."""
         return self._run(_verbs.shutdown(targets, wait=wait), options)
 
     def reboot(
@@ -1362,18 +1414,22 @@ class AsyncStreamedVerbs:
     def destroy(
         self,
         targets: Selectors,
+        *,
+        wait: Union[bool, str] = False,
         **options: Unpack[Options],
     ) -> AsyncStream[StateReport]:
-        """Ends VMs at once, as by pulling the plug."""
-        return self._run(_verbs.destroy(targets), options)
+        """Ends VMs at once, as by pulling the plug. ``wait`` as of :meth:`shutdown`."""
+        return self._run(_verbs.destroy(targets, wait=wait), options)
 
     def suspend(
         self,
         targets: Selectors,
+        *,
+        wait: Union[bool, str] = False,
         **options: Unpack[Options],
     ) -> AsyncStream[StateReport]:
-        """Stops the virtual CPUs of VMs."""
-        return self._run(_verbs.suspend(targets), options)
+        """Stops the virtual CPUs of VMs. With ``wait``, True or ``"state"``, until they are paused."""
+        return self._run(_verbs.suspend(targets, wait=wait), options)
 
     def resume(
         self,
@@ -1388,10 +1444,14 @@ class AsyncStreamedVerbs:
     def save(
         self,
         targets: Selectors,
+        *,
+        wait: Union[bool, str] = False,
         **options: Unpack[Options],
     ) -> AsyncStream[StateReport]:
-        """Writes the memory of VMs to files of their hosts, and powers them off. :meth:`start` lets them go on."""
-        return self._run(_verbs.save(targets), options)
+        """Writes the memory of VMs to files of their hosts, and powers them off. :meth:`start` lets them go on. ``wait`` as of
+        :meth:`shutdown`.
+        """
+        return self._run(_verbs.save(targets, wait=wait), options)
 
     def restore(
         self,
@@ -1407,7 +1467,7 @@ class AsyncStreamedVerbs:
         self,
         targets: Selectors,
         **options: Unpack[Options],
-    ) -> AsyncStream[Any]:
+    ) -> AsyncStream[None]:
         """Sends VMs a non-maskable interrupt. Many guests panic, and dump their memory."""
         return self._run(_verbs.nmi(targets), options)
 
@@ -1416,7 +1476,7 @@ class AsyncStreamedVerbs:
         targets: Selectors,
         on: bool,
         **options: Unpack[Options],
-    ) -> AsyncStream[Any]:
+    ) -> AsyncStream[None]:
         """Sets whether VMs are started with their hosts."""
         return self._run(_verbs.autostart(targets, on), options)
 
@@ -1480,7 +1540,7 @@ class AsyncStreamedVerbs:
         *,
         children: bool = False,
         **options: Unpack[Options],
-    ) -> AsyncStream[Any]:
+    ) -> AsyncStream[None]:
         """Removes a snapshot of each VM, which stays as it is.
 
         :param children: The snapshots that were made after it too.
@@ -1509,14 +1569,16 @@ class AsyncStreamedVerbs:
         until: str = 'agent',
         *,
         exec: Optional[Sequence[str]] = None,
+        port: Optional[int] = None,
         **options: Unpack[Options],
     ) -> AsyncStream[WaitReport]:
         """Waits, until the timeout at most.
 
-        :param until: ``agent`` (it answers), or a state: ``running``, ``shut off``, ``paused``, ``crashed``, ``pmsuspended``.
+        :param until: ``agent`` (it answers), or a state: ``running``, ``shut-off``, ``paused``, ``crashed``, ``pmsuspended``.
         :param exec: A program that has to end with exit code 0 in the guest; it is run again and again.
+        :param port: A TCP port that a process in the guest has to listen on.
         """
-        return self._run(_verbs.wait(targets, until, exec=exec), options)
+        return self._run(_verbs.wait(targets, until, exec=exec, port=port), options)
 
     def push(
         self,
@@ -1586,7 +1648,7 @@ class AsyncStreamedVerbs:
         *,
         hold: float = 0.01,
         **options: Unpack[Options],
-    ) -> AsyncStream[Any]:
+    ) -> AsyncStream[None]:
         """Presses keys, such as ``ctrl-alt-del``; of several chords one after the other."""
         return self._run(_verbs.key(targets, chords, hold=hold), options)
 
@@ -1598,8 +1660,8 @@ class AsyncStreamedVerbs:
         layout: str = 'us',
         hold: float = 0.01,
         **options: Unpack[Options],
-    ) -> AsyncStream[Any]:
-        """Types a text on the keyboards of VMs. It appears in no message and no log."""
+    ) -> AsyncStream[None]:
+        """Types a text on the keyboards of VMs; the end of a line is Enter. It appears in no message and no log."""
         return self._run(_verbs.type(targets, text, layout=layout, hold=hold), options)
 
     def mouse(
@@ -1609,7 +1671,7 @@ class AsyncStreamedVerbs:
         *,
         hold: float = 0.05,
         **options: Unpack[Options],
-    ) -> AsyncStream[Any]:
+    ) -> AsyncStream[None]:
         """Moves or clicks the mouse: ``move 50% 50%``, ``click 100 200 right``, ``scroll down 3``."""
         return self._run(_verbs.mouse(targets, action, hold=hold), options)
 
@@ -1621,7 +1683,13 @@ class AsyncStreamedVerbs:
         variables: Optional[Mapping[str, str]] = None,
         **options: Unpack[Options],
     ) -> AsyncStream[ScenarioReport]:
-        """Runs the steps of a scenario file on VMs: on those that the file names, unless others are given."""
+        """Runs the steps of a scenario file on VMs: on those that the file names, unless others are given.
+
+        After the first Ctrl-C each VM finishes its present step and the teardown; the second ends it at once, as the end of a task or of a
+        stream does. ``stop()`` of a stream does what the first Ctrl-C does.
+
+        :raises RequestError: What is wrong with the file or with one that it includes, a line for each.
+        """
         return self._run(_verbs.run(scenario, targets, variables=variables), options)
 
     def check(
@@ -1724,7 +1792,8 @@ class VmVerbs:
     ) -> Outcome[StateReport]:
         """Starts VMs.
 
-        :param wait: ``"agent"`` or True waits for the guest's agent, ``"state"`` for the state alone.
+        :param wait: True waits for the state, and for the guest's agent if it has one; ``"agent"`` fails without one; ``"state"`` waits
+            for the state alone.
         :param start_check: Which hosts are asked whether the VM runs there: ``listed``, ``all-hosts`` or ``nothing``.
         """
         return self._run(_verbs.start(self.target, wait=wait, start_check=start_check), options)
@@ -1732,10 +1801,10 @@ class VmVerbs:
     def shutdown(
         self,
         *,
-        wait: bool = False,
+        wait: Union[bool, str] = False,
         **options: Unpack[VmOptions],
     ) -> Outcome[StateReport]:
-        """Asks guests to power off. With ``wait``, until they have."""
+        """Asks guests to power off. With ``wait``, True or ``"state"``, until they have."""
         return self._run(_verbs.shutdown(self.target, wait=wait), options)
 
     def reboot(
@@ -1758,17 +1827,21 @@ class VmVerbs:
 
     def destroy(
         self,
+        *,
+        wait: Union[bool, str] = False,
         **options: Unpack[VmOptions],
     ) -> Outcome[StateReport]:
-        """Ends VMs at once, as by pulling the plug."""
-        return self._run(_verbs.destroy(self.target), options)
+        """Ends VMs at once, as by pulling the plug. ``wait`` as of :meth:`shutdown`."""
+        return self._run(_verbs.destroy(self.target, wait=wait), options)
 
     def suspend(
         self,
+        *,
+        wait: Union[bool, str] = False,
         **options: Unpack[VmOptions],
     ) -> Outcome[StateReport]:
-        """Stops the virtual CPUs of VMs."""
-        return self._run(_verbs.suspend(self.target), options)
+        """Stops the virtual CPUs of VMs. With ``wait``, True or ``"state"``, until they are paused."""
+        return self._run(_verbs.suspend(self.target, wait=wait), options)
 
     def resume(
         self,
@@ -1781,10 +1854,14 @@ class VmVerbs:
 
     def save(
         self,
+        *,
+        wait: Union[bool, str] = False,
         **options: Unpack[VmOptions],
     ) -> Outcome[StateReport]:
-        """Writes the memory of VMs to files of their hosts, and powers them off. :meth:`start` lets them go on."""
-        return self._run(_verbs.save(self.target), options)
+        """Writes the memory of VMs to files of their hosts, and powers them off. :meth:`start` lets them go on. ``wait`` as of
+        :meth:`shutdown`.
+        """
+        return self._run(_verbs.save(self.target, wait=wait), options)
 
     def restore(
         self,
@@ -1798,7 +1875,7 @@ class VmVerbs:
     def nmi(
         self,
         **options: Unpack[VmOptions],
-    ) -> Outcome[Any]:
+    ) -> Outcome[None]:
         """Sends VMs a non-maskable interrupt. Many guests panic, and dump their memory."""
         return self._run(_verbs.nmi(self.target), options)
 
@@ -1806,7 +1883,7 @@ class VmVerbs:
         self,
         on: bool,
         **options: Unpack[VmOptions],
-    ) -> Outcome[Any]:
+    ) -> Outcome[None]:
         """Sets whether VMs are started with their hosts."""
         return self._run(_verbs.autostart(self.target, on), options)
 
@@ -1865,7 +1942,7 @@ class VmVerbs:
         *,
         children: bool = False,
         **options: Unpack[VmOptions],
-    ) -> Outcome[Any]:
+    ) -> Outcome[None]:
         """Removes a snapshot of each VM, which stays as it is.
 
         :param children: The snapshots that were made after it too.
@@ -1892,14 +1969,16 @@ class VmVerbs:
         until: str = 'agent',
         *,
         exec: Optional[Sequence[str]] = None,
+        port: Optional[int] = None,
         **options: Unpack[VmOptions],
     ) -> Outcome[WaitReport]:
         """Waits, until the timeout at most.
 
-        :param until: ``agent`` (it answers), or a state: ``running``, ``shut off``, ``paused``, ``crashed``, ``pmsuspended``.
+        :param until: ``agent`` (it answers), or a state: ``running``, ``shut-off``, ``paused``, ``crashed``, ``pmsuspended``.
         :param exec: A program that has to end with exit code 0 in the guest; it is run again and again.
+        :param port: A TCP port that a process in the guest has to listen on.
         """
-        return self._run(_verbs.wait(self.target, until, exec=exec), options)
+        return self._run(_verbs.wait(self.target, until, exec=exec, port=port), options)
 
     def push(
         self,
@@ -1963,7 +2042,7 @@ class VmVerbs:
         *,
         hold: float = 0.01,
         **options: Unpack[VmOptions],
-    ) -> Outcome[Any]:
+    ) -> Outcome[None]:
         """Presses keys, such as ``ctrl-alt-del``; of several chords one after the other."""
         return self._run(_verbs.key(self.target, chords, hold=hold), options)
 
@@ -1974,8 +2053,8 @@ class VmVerbs:
         layout: str = 'us',
         hold: float = 0.01,
         **options: Unpack[VmOptions],
-    ) -> Outcome[Any]:
-        """Types a text on the keyboards of VMs. It appears in no message and no log."""
+    ) -> Outcome[None]:
+        """Types a text on the keyboards of VMs; the end of a line is Enter. It appears in no message and no log."""
         return self._run(_verbs.type(self.target, text, layout=layout, hold=hold), options)
 
     def mouse(
@@ -1984,7 +2063,7 @@ class VmVerbs:
         *,
         hold: float = 0.05,
         **options: Unpack[VmOptions],
-    ) -> Outcome[Any]:
+    ) -> Outcome[None]:
         """Moves or clicks the mouse: ``move 50% 50%``, ``click 100 200 right``, ``scroll down 3``."""
         return self._run(_verbs.mouse(self.target, action, hold=hold), options)
 
@@ -1995,7 +2074,13 @@ class VmVerbs:
         variables: Optional[Mapping[str, str]] = None,
         **options: Unpack[VmOptions],
     ) -> Outcome[ScenarioReport]:
-        """Runs the steps of a scenario file on VMs: on those that the file names, unless others are given."""
+        """Runs the steps of a scenario file on VMs: on those that the file names, unless others are given.
+
+        After the first Ctrl-C each VM finishes its present step and the teardown; the second ends it at once, as the end of a task or of a
+        stream does. ``stop()`` of a stream does what the first Ctrl-C does.
+
+        :raises RequestError: What is wrong with the file or with one that it includes, a line for each.
+        """
         return self._run(_verbs.run(scenario, self.target, variables=variables), options)
 
     def diagnose(
@@ -2077,7 +2162,8 @@ class AsyncVmVerbs:
     ) -> Outcome[StateReport]:
         """Starts VMs.
 
-        :param wait: ``"agent"`` or True waits for the guest's agent, ``"state"`` for the state alone.
+        :param wait: True waits for the state, and for the guest's agent if it has one; ``"agent"`` fails without one; ``"state"`` waits
+            for the state alone.
         :param start_check: Which hosts are asked whether the VM runs there: ``listed``, ``all-hosts`` or ``nothing``.
         """
         return await self._run(_verbs.start(self.target, wait=wait, start_check=start_check), options)
@@ -2085,10 +2171,10 @@ class AsyncVmVerbs:
     async def shutdown(
         self,
         *,
-        wait: bool = False,
+        wait: Union[bool, str] = False,
         **options: Unpack[VmOptions],
     ) -> Outcome[StateReport]:
-        """Asks guests to power off. With ``wait``, until they have."""
+        """Asks guests to power off. With ``wait``, True or ``"state"``, until they have."""
         return await self._run(_verbs.shutdown(self.target, wait=wait), options)
 
     async def reboot(
@@ -2111,17 +2197,21 @@ class AsyncVmVerbs:
 
     async def destroy(
         self,
+        *,
+        wait: Union[bool, str] = False,
         **options: Unpack[VmOptions],
     ) -> Outcome[StateReport]:
-        """Ends VMs at once, as by pulling the plug."""
-        return await self._run(_verbs.destroy(self.target), options)
+        """Ends VMs at once, as by pulling the plug. ``wait`` as of :meth:`shutdown`."""
+        return await self._run(_verbs.destroy(self.target, wait=wait), options)
 
     async def suspend(
         self,
+        *,
+        wait: Union[bool, str] = False,
         **options: Unpack[VmOptions],
     ) -> Outcome[StateReport]:
-        """Stops the virtual CPUs of VMs."""
-        return await self._run(_verbs.suspend(self.target), options)
+        """Stops the virtual CPUs of VMs. With ``wait``, True or ``"state"``, until they are paused."""
+        return await self._run(_verbs.suspend(self.target, wait=wait), options)
 
     async def resume(
         self,
@@ -2134,10 +2224,14 @@ class AsyncVmVerbs:
 
     async def save(
         self,
+        *,
+        wait: Union[bool, str] = False,
         **options: Unpack[VmOptions],
     ) -> Outcome[StateReport]:
-        """Writes the memory of VMs to files of their hosts, and powers them off. :meth:`start` lets them go on."""
-        return await self._run(_verbs.save(self.target), options)
+        """Writes the memory of VMs to files of their hosts, and powers them off. :meth:`start` lets them go on. ``wait`` as of
+        :meth:`shutdown`.
+        """
+        return await self._run(_verbs.save(self.target, wait=wait), options)
 
     async def restore(
         self,
@@ -2151,7 +2245,7 @@ class AsyncVmVerbs:
     async def nmi(
         self,
         **options: Unpack[VmOptions],
-    ) -> Outcome[Any]:
+    ) -> Outcome[None]:
         """Sends VMs a non-maskable interrupt. Many guests panic, and dump their memory."""
         return await self._run(_verbs.nmi(self.target), options)
 
@@ -2159,7 +2253,7 @@ class AsyncVmVerbs:
         self,
         on: bool,
         **options: Unpack[VmOptions],
-    ) -> Outcome[Any]:
+    ) -> Outcome[None]:
         """Sets whether VMs are started with their hosts."""
         return await self._run(_verbs.autostart(self.target, on), options)
 
@@ -2218,7 +2312,7 @@ class AsyncVmVerbs:
         *,
         children: bool = False,
         **options: Unpack[VmOptions],
-    ) -> Outcome[Any]:
+    ) -> Outcome[None]:
         """Removes a snapshot of each VM, which stays as it is.
 
         :param children: The snapshots that were made after it too.
@@ -2245,14 +2339,16 @@ class AsyncVmVerbs:
         until: str = 'agent',
         *,
         exec: Optional[Sequence[str]] = None,
+        port: Optional[int] = None,
         **options: Unpack[VmOptions],
     ) -> Outcome[WaitReport]:
         """Waits, until the timeout at most.
 
-        :param until: ``agent`` (it answers), or a state: ``running``, ``shut off``, ``paused``, ``crashed``, ``pmsuspended``.
+        :param until: ``agent`` (it answers), or a state: ``running``, ``shut-off``, ``paused``, ``crashed``, ``pmsuspended``.
         :param exec: A program that has to end with exit code 0 in the guest; it is run again and again.
+        :param port: A TCP port that a process in the guest has to listen on.
         """
-        return await self._run(_verbs.wait(self.target, until, exec=exec), options)
+        return await self._run(_verbs.wait(self.target, until, exec=exec, port=port), options)
 
     async def push(
         self,
@@ -2316,7 +2412,7 @@ class AsyncVmVerbs:
         *,
         hold: float = 0.01,
         **options: Unpack[VmOptions],
-    ) -> Outcome[Any]:
+    ) -> Outcome[None]:
         """Presses keys, such as ``ctrl-alt-del``; of several chords one after the other."""
         return await self._run(_verbs.key(self.target, chords, hold=hold), options)
 
@@ -2327,8 +2423,8 @@ class AsyncVmVerbs:
         layout: str = 'us',
         hold: float = 0.01,
         **options: Unpack[VmOptions],
-    ) -> Outcome[Any]:
-        """Types a text on the keyboards of VMs. It appears in no message and no log."""
+    ) -> Outcome[None]:
+        """Types a text on the keyboards of VMs; the end of a line is Enter. It appears in no message and no log."""
         return await self._run(_verbs.type(self.target, text, layout=layout, hold=hold), options)
 
     async def mouse(
@@ -2337,7 +2433,7 @@ class AsyncVmVerbs:
         *,
         hold: float = 0.05,
         **options: Unpack[VmOptions],
-    ) -> Outcome[Any]:
+    ) -> Outcome[None]:
         """Moves or clicks the mouse: ``move 50% 50%``, ``click 100 200 right``, ``scroll down 3``."""
         return await self._run(_verbs.mouse(self.target, action, hold=hold), options)
 
@@ -2348,7 +2444,13 @@ class AsyncVmVerbs:
         variables: Optional[Mapping[str, str]] = None,
         **options: Unpack[VmOptions],
     ) -> Outcome[ScenarioReport]:
-        """Runs the steps of a scenario file on VMs: on those that the file names, unless others are given."""
+        """Runs the steps of a scenario file on VMs: on those that the file names, unless others are given.
+
+        After the first Ctrl-C each VM finishes its present step and the teardown; the second ends it at once, as the end of a task or of a
+        stream does. ``stop()`` of a stream does what the first Ctrl-C does.
+
+        :raises RequestError: What is wrong with the file or with one that it includes, a line for each.
+        """
         return await self._run(_verbs.run(scenario, self.target, variables=variables), options)
 
     async def diagnose(

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from weakref import WeakSet
 
 from . import _native, _reservations
-from ._errors import closed
+from ._errors import ConfigError, closed
 from ._faces import AsyncStreamedVerbs, AsyncVerbs, StreamedVerbs, Verbs
 from ._loops import loop
 from ._outcomes import Outcome, Outcomes
@@ -85,6 +85,12 @@ class _Base:
         else:
             if token is not None or ca_file is not None:
                 raise TypeError("token and ca_file are for a service: Fleet(server=..., token=...)")
+            if config is not None and "://" in str(config):
+                raise ConfigError(
+                    "config is a settings file, and no URI",
+                    kind="invalid-config",
+                    hint="Fleet(hosts=[URI]) connects to a host by its URI",
+                )
             values = list(_leaves((), settings or {})) + list(_hosts(hosts))
             variables = list((os.environ if environment is None else environment).items())
             self._core = _native.Core.of_hosts(
@@ -97,28 +103,15 @@ class _Base:
             self._is_service = False
         _open.add(self._core)
 
-    def hosts(self) -> List[Host]:
-        """The hosts, by their names. None of them is asked anything."""
-        return [
-            Host(
-                host["id"],
-                host["uri"],
-                list(host["groups"]),
-                dict(host["labels"]),
-                host["health"]["state"] if host["health"] else None,
-            )
-            for host in json.loads(self._core.hosts())
-        ]
-
-    def watch(self, targets: Selectors, exclude: Selectors, qemu: bool) -> _native.Feed:
+    def watch(self, chosen: Dict[str, Any], qemu: bool, timeout: Optional[float]) -> _native.Feed:
         """Begins to watch VMs, for ``events``."""
-        return self._core.watch(json.dumps(selected(targets, exclude)), qemu)
+        return self._core.watch(json.dumps(chosen), qemu, None if timeout is None else round(timeout * 1000))
 
-    def measure(self, targets: Selectors, exclude: Selectors, interval: float) -> _native.Feed:
+    def measure(self, chosen: Dict[str, Any], interval: float) -> _native.Feed:
         """Begins to measure VMs, for ``stats``."""
         if interval < 0.1:
             raise ValueError("interval is at least 0.1 seconds")
-        return self._core.sample(json.dumps(selected(targets, exclude)), round(interval * 1000))
+        return self._core.sample(json.dumps(chosen), round(interval * 1000))
 
     def listen(self, operation: Operation[Any], options: Options) -> _native.Feed:
         """Begins to capture consoles, for ``console_lines``."""
@@ -126,11 +119,31 @@ class _Base:
 
     def place(self, file: Union[str, os.PathLike[str], None]) -> Optional[str]:
         """The file of reservations; None if the service has them."""
-        if file is None and not self._is_service:
-            raise TypeError("reservations need a file: file=... names the one that all jobs of this machine use")
-        if file is not None and self._is_service:
-            raise TypeError("file is for a fleet without a service: the service has the reservations itself")
-        return None if file is None else os.fspath(file)
+        if self._is_service:
+            if file is not None:
+                raise TypeError("file is for a fleet without a service: the service has the reservations itself")
+            return None
+        place = self._core.reservations_file() if file is None else os.fspath(file)
+        if place is None:
+            raise TypeError(
+                "reservations need a file: file=... or the setting reservations_file names the one that all jobs of this machine use"
+            )
+        return place
+
+    def end(
+        self, owner: str, file: Union[str, os.PathLike[str], None], targets: Optional[Selectors]
+    ) -> List[Reservation]:
+        """Ends reservations, for ``release``."""
+        place = self.place(file)
+        selectors: List[str] = [] if targets is None else selected(targets)["selectors"]
+        if targets is not None and not selectors:
+            # None selects all.
+            return []
+        if place is None:
+            return _reservations.release_in_service(self._core, owner, selectors)
+        if targets is None:
+            return _reservations.release(place, owner)
+        return _reservations.release_selected(self._core, place, owner, selectors)
 
     def begin(self, operation: Operation[Any], options: Options) -> _native.Run:
         """Begins a run, for the faces of this fleet."""
@@ -184,12 +197,21 @@ class Fleet(_Base, Verbs):
         """Runs an operation on the one VM that it is for, for :class:`Vm`."""
         return Outcome(self._core.run(json.dumps(request(operation, options)), vm).item(0))
 
-    def events(self, targets: Selectors = "*", *, exclude: Selectors = (), qemu: bool = False) -> Events:
+    def events(
+        self,
+        targets: Selectors = "*",
+        *,
+        exclude: Selectors = (),
+        labels: Optional[Mapping[str, str]] = None,
+        qemu: bool = False,
+        timeout: Optional[float] = None,
+    ) -> Events:
         """Watches VMs: each event as it comes, through lost connections, until the iterator is closed.
 
         :param qemu: The events of QEMU's monitors too.
+        :param timeout: For how many seconds; without it there is no end.
         """
-        return Events(self.watch(targets, exclude, qemu))
+        return Events(self.watch(selected(targets, exclude, None, labels), qemu, timeout))
 
     def console_lines(
         self,
@@ -205,16 +227,28 @@ class Fleet(_Base, Verbs):
         """
         return ConsoleLines(self.listen(console_lines(targets, device=device, force=force), options))
 
+    def hosts(self) -> List[Host]:
+        """The hosts, by their names. None of them is asked anything."""
+        return _hosts_of(self._core.hosts())
+
     def stats(
-        self, targets: Selectors = "*", *, exclude: Selectors = (), interval: float = 2.0, count: int = 1
+        self,
+        targets: Selectors = "*",
+        *,
+        exclude: Selectors = (),
+        state: Optional[str] = None,
+        labels: Optional[Mapping[str, str]] = None,
+        interval: float = 2.0,
+        count: int = 1,
     ) -> Statistics:
         """Measures what VMs use.
 
         :param interval: Seconds that are measured over.
         :param count: How many times in a row.
         """
+        _at_least_one(count)
         rounds: List[Statistics] = []
-        with self.stream.stats(targets, exclude=exclude, interval=interval) as samples:
+        with self.stream.stats(targets, exclude=exclude, state=state, labels=labels, interval=interval) as samples:
             while len(rounds) < count:
                 statistics = next(samples, None)
                 if statistics is None:
@@ -236,7 +270,8 @@ class Fleet(_Base, Verbs):
         """Reserves free VMs, as ``atp reserve`` does: no other job that uses the same service, or names the same file on this machine,
         gets them meanwhile.
 
-        :param file: The file of the reservations, on a local disk; for a fleet without a service only, and needed there.
+        :param file: The file of the reservations, on a local disk; for a fleet without a service only. Without it the one that the
+            setting ``reservations_file`` names.
         :param count: How many: all of them are reserved, or none.
         :param time: For how many seconds. Then they are free without a release.
         :param owner: Whose they are; without it a name that no other has.
@@ -253,7 +288,7 @@ class Fleet(_Base, Verbs):
             asked = request(vms(targets), options)
             attempt = _reservations.attempt_in_service(self._core, asked, count, owner, time)
         else:
-            attempt = _reservations.attempt(list(self.vms(targets, **options).ok), place, count, owner, time)
+            attempt = _reservations.attempt(list(self.vms(targets, **options)), place, count, owner, time)
         until = monotonic() + wait
         while True:
             reserved = attempt.try_once()
@@ -263,16 +298,29 @@ class Fleet(_Base, Verbs):
             if left <= 0:
                 raise attempt.refusal()
             sleep(min(left, attempt.interval))
+            if isinstance(attempt, _reservations.Attempt) and attempt.is_partial:
+                attempt.look(list(self.vms(targets, **_by(until, options))))
 
-    def release(self, owner: str, file: Union[str, os.PathLike[str], None] = None) -> List[Reservation]:
-        """Ends all reservations of an owner, as ``atp release`` does. Returns them.
+    def release(
+        self,
+        owner: str,
+        file: Union[str, os.PathLike[str], None] = None,
+        *,
+        targets: Optional[Selectors] = None,
+    ) -> List[Reservation]:
+        """Ends reservations of an owner, as ``atp release`` does. Returns them.
 
-        :param file: The file of the reservations; for a fleet without a service only, and needed there.
+        :param file: The file of the reservations, as of :meth:`reserve`.
+        :param targets: Of which VMs, by the names that they were reserved under; without it of all.
         """
-        place = self.place(file)
-        if place is None:
-            return _reservations.release_in_service(self._core, owner)
-        return _reservations.release(place, owner)
+        return self.end(owner, file, targets)
+
+    def reservations(self, file: Union[str, os.PathLike[str], None] = None) -> List[Reservation]:
+        """The reservations that have not ended, of all owners.
+
+        :param file: The file of the reservations, as of :meth:`reserve`.
+        """
+        return _reservations.listed(self._core, self.place(file))
 
     def close(self) -> None:
         """Ends all runs at once, and closes all connections. What is called later raises :class:`ClosedError`."""
@@ -311,9 +359,17 @@ class AsyncFleet(_Base, AsyncVerbs):
         """As :meth:`Fleet.run_on`."""
         return Outcome((await _collected(self._core.start(json.dumps(request(operation, options)), vm))).item(0))
 
-    def events(self, targets: Selectors = "*", *, exclude: Selectors = (), qemu: bool = False) -> AsyncEvents:
+    def events(
+        self,
+        targets: Selectors = "*",
+        *,
+        exclude: Selectors = (),
+        labels: Optional[Mapping[str, str]] = None,
+        qemu: bool = False,
+        timeout: Optional[float] = None,
+    ) -> AsyncEvents:
         """As :meth:`Fleet.events`, for ``async for``."""
-        return AsyncEvents(self.watch(targets, exclude, qemu))
+        return AsyncEvents(self.watch(selected(targets, exclude, None, labels), qemu, timeout))
 
     def console_lines(
         self,
@@ -326,12 +382,26 @@ class AsyncFleet(_Base, AsyncVerbs):
         """As :meth:`Fleet.console_lines`, for ``async for``."""
         return AsyncConsoleLines(self.listen(console_lines(targets, device=device, force=force), options))
 
+    async def hosts(self) -> List[Host]:
+        """As :meth:`Fleet.hosts`."""
+        (text,) = await loop().answer(self._core.hosts_into)
+        return _hosts_of(text)
+
     async def stats(
-        self, targets: Selectors = "*", *, exclude: Selectors = (), interval: float = 2.0, count: int = 1
+        self,
+        targets: Selectors = "*",
+        *,
+        exclude: Selectors = (),
+        state: Optional[str] = None,
+        labels: Optional[Mapping[str, str]] = None,
+        interval: float = 2.0,
+        count: int = 1,
     ) -> Statistics:
         """As :meth:`Fleet.stats`."""
+        _at_least_one(count)
         rounds: List[Statistics] = []
-        async with self.stream.stats(targets, exclude=exclude, interval=interval) as samples:
+        samples = self.stream.stats(targets, exclude=exclude, state=state, labels=labels, interval=interval)
+        async with samples:
             async for statistics in samples:
                 rounds.append(statistics)
                 if len(rounds) == count:
@@ -357,7 +427,7 @@ class AsyncFleet(_Base, AsyncVerbs):
             attempt = _reservations.attempt_in_service(self._core, asked, count, owner, time)
         else:
             listed = await self.vms(targets, **options)
-            attempt = _reservations.attempt(list(listed.ok), place, count, owner, time)
+            attempt = _reservations.attempt(list(listed), place, count, owner, time)
         until = monotonic() + wait
         while True:
             reserved = await attempt.try_in_loop()
@@ -367,16 +437,23 @@ class AsyncFleet(_Base, AsyncVerbs):
             if left <= 0:
                 raise attempt.refusal()
             await asyncio.sleep(min(left, attempt.interval))
+            if isinstance(attempt, _reservations.Attempt) and attempt.is_partial:
+                attempt.look(list(await self.vms(targets, **_by(until, options))))
 
     async def release(
-        self, owner: str, file: Union[str, os.PathLike[str], None] = None
+        self,
+        owner: str,
+        file: Union[str, os.PathLike[str], None] = None,
+        *,
+        targets: Optional[Selectors] = None,
     ) -> List[Reservation]:
         """As :meth:`Fleet.release`. If the task is cancelled, the reservations may be ended all the same."""
-        place = self.place(file)
-        running = asyncio.get_running_loop()
-        if place is None:
-            return await running.run_in_executor(None, _reservations.release_in_service, self._core, owner)
-        return await running.run_in_executor(None, _reservations.release, place, owner)
+        return await asyncio.get_running_loop().run_in_executor(None, self.end, owner, file, targets)
+
+    async def reservations(self, file: Union[str, os.PathLike[str], None] = None) -> List[Reservation]:
+        """As :meth:`Fleet.reservations`."""
+        place, running = self.place(file), asyncio.get_running_loop()
+        return await running.run_in_executor(None, _reservations.listed, self._core, place)
 
     async def aclose(self) -> None:
         """As :meth:`Fleet.close`. It takes about a second at most."""
@@ -401,10 +478,16 @@ class Streamed(StreamedVerbs):
         self._fleet = fleet
 
     def stats(
-        self, targets: Selectors = "*", *, exclude: Selectors = (), interval: float = 2.0
+        self,
+        targets: Selectors = "*",
+        *,
+        exclude: Selectors = (),
+        state: Optional[str] = None,
+        labels: Optional[Mapping[str, str]] = None,
+        interval: float = 2.0,
     ) -> Samples:
         """Measures what VMs use, over each interval, until the iterator is closed."""
-        return Samples(self._fleet.measure(targets, exclude, interval))
+        return Samples(self._fleet.measure(selected(targets, exclude, state, labels), interval))
 
     def _run(self, operation: Operation[D], options: Options) -> Stream[D]:
         return Stream(self._fleet.begin(operation, options))
@@ -417,10 +500,16 @@ class AsyncStreamed(AsyncStreamedVerbs):
         self._fleet = fleet
 
     def stats(
-        self, targets: Selectors = "*", *, exclude: Selectors = (), interval: float = 2.0
+        self,
+        targets: Selectors = "*",
+        *,
+        exclude: Selectors = (),
+        state: Optional[str] = None,
+        labels: Optional[Mapping[str, str]] = None,
+        interval: float = 2.0,
     ) -> AsyncSamples:
         """Measures what VMs use, over each interval, until the iterator is closed."""
-        return AsyncSamples(self._fleet.measure(targets, exclude, interval))
+        return AsyncSamples(self._fleet.measure(selected(targets, exclude, state, labels), interval))
 
     def _run(self, operation: Operation[D], options: Options) -> AsyncStream[D]:
         return AsyncStream(self._fleet.begin(operation, options))
@@ -433,6 +522,32 @@ async def _collected(run: _native.Run) -> _native.Outcomes:
     except BaseException:
         run.abort()
         raise
+
+
+def _hosts_of(text: str) -> List[Host]:
+    return [
+        Host(
+            host["id"],
+            host["uri"],
+            list(host["groups"]),
+            dict(host["labels"]),
+            host["health"]["state"] if host["health"] else None,
+        )
+        for host in json.loads(text)
+    ]
+
+
+def _at_least_one(count: int) -> None:
+    if count < 1:
+        raise ValueError("count is at least 1")
+
+
+def _by(until: float, options: Options) -> Options:
+    """The options of a listing that is to end by then."""
+    left, given = max(until - monotonic(), 0.1), options.get("deadline")
+    by = options.copy()
+    by["deadline"] = left if given is None else min(given, left)
+    return by
 
 
 def _leaves(path: Tuple[str, ...], values: Any) -> Iterable[Tuple[Tuple[str, ...], Any]]:
@@ -473,10 +588,8 @@ _open: WeakSet[_native.Core] = WeakSet()
 
 def _close_all() -> None:
     """Ends all work before the interpreter joins its threads: one that waits for a call that hangs would hold it up."""
-    pid = os.getpid()
-    for core in list(_open):
-        if pid == _process:
-            core.close()
+    if os.getpid() == _process:
+        _native.Core.close_all(list(_open))
 
 
 _process = os.getpid()

@@ -20,6 +20,7 @@ from typing import (
 
 from . import _data, _errors, _native
 from ._table import Table
+from ._verbs import escaped
 
 D = TypeVar("D")
 
@@ -46,8 +47,10 @@ class Outcome(Generic[D]):
 
     @property
     def target(self) -> str:
-        """Host and VM in one word, as a selector."""
-        return "/".join(part for part in (self.host, self.vm) if part is not None)
+        """The selector of this target alone: ``HOST/VM``, or ``HOST/`` if it is the host."""
+        if self.vm is None:
+            return f"{self.host}/" if self.host else ""
+        return f"{self.host or '*'}/{escaped(self.vm)}"
 
     @property
     def uuid(self) -> Optional[str]:
@@ -110,16 +113,19 @@ class Outcome(Generic[D]):
         return self._native.found()
 
     def unwrap(self) -> D:
-        """What the operation yielded, or the error as an exception."""
+        """What the operation yielded, or the error as an exception. Of one that yields nothing, it is None."""
         if self.error is not None:
             raise self.error
-        if self.data is None:
-            raise _errors.OutcomeError(f"{self.op} yielded nothing on {self.target}", effect=self.effect)
-        return self.data
+        if not self.ok:
+            raise _errors.OutcomeError(f"{self.op} on {self.target}: {self.status}", effect=self.effect)
+        return cast("D", self.data)
 
     def to_dict(self) -> Dict[str, Any]:
         """All of it, as the command line prints it as JSON."""
         return cast("Dict[str, Any]", json.loads(self._native.json()))
+
+    def __reduce__(self) -> Any:
+        return (Outcome, (self._native,))
 
     def __repr__(self) -> str:
         shown = f": {self.error.kind}" if self.error is not None else ""
@@ -174,11 +180,15 @@ class Outcomes(Table, Generic[D]):
         """What a person should know about how the targets were found."""
         return self._native.notices
 
-    def raise_for_failures(self) -> Outcomes[D]:
+    def raise_for_failures(self, *, empty: bool = False) -> Outcomes[D]:
         """Returns itself if every target succeeded.
 
-        :raises FailedOutcomes: one or more did not.
+        :param empty: A run for which no VM was selected is accepted too. A part of outcomes, such as ``ok``, may always be empty.
+        :raises FailedOutcomes: One or more did not.
+        :raises RequestError: No VM was selected.
         """
+        if not empty and not len(self) and self._native.statistics is not None:
+            raise _errors.nothing_selected()
         failures = self.failed
         if failures:
             raise _errors.failed(failures, len(self))
@@ -205,6 +215,9 @@ class Outcomes(Table, Generic[D]):
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         return self._native.arrow_stream(requested_schema)
+
+    def __reduce__(self) -> Any:
+        return (Outcomes, (self._native,))
 
     def __repr__(self) -> str:
         counts: Dict[str, int] = {}

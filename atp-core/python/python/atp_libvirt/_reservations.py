@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import threading
 import uuid
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError as NotStarted
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from types import TracebackType
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple, Type, Union
 
 from . import _native
-from ._errors import NotFreeError
+from ._errors import AtpError, NotFreeError
 from ._loops import loop
 from ._outcomes import Outcome
+from ._verbs import escaped
 
 #: How often it is looked whether VMs have become free, seconds.
 INTERVAL = 0.5
@@ -109,8 +113,32 @@ class Attempt:
     count: int
     owner: str
     time: float
+    #: Host, name and UUID of each VM that is selected.
     candidates: List[Tuple[str, str, str]]
+    #: Why VMs may be selected that are not known.
+    causes: List[str]
+    #: Whether hosts did not say which VMs they have.
+    is_partial: bool = False
     free: int = 0
+
+    def look(self, listed: Sequence[Outcome[Any]]) -> None:
+        """Takes what a listing has found. Of a host that did not answer, the VMs are those that it had before.
+
+        :raises NotFreeError: Too few are selected.
+        """
+        failed = [outcome for outcome in listed if not outcome.ok]
+        silent = {outcome.host for outcome in failed if outcome.error is None or outcome.error.kind != "vm-not-found"}
+        self.causes = list(dict.fromkeys(outcome.error.message for outcome in failed if outcome.error is not None))
+        self.is_partial = bool(silent)
+        known = [candidate for candidate in self.candidates if candidate[0] in silent]
+        found = [
+            (outcome.host, outcome.vm, outcome.uuid)
+            for outcome in listed
+            if outcome.ok and outcome.host is not None and outcome.vm is not None and outcome.uuid is not None
+        ]
+        self.candidates = list(dict.fromkeys(known + found))
+        if len({uuid for _, _, uuid in self.candidates}) < self.count and not self.is_partial:
+            raise _too_few_selected(self.count, len(self.candidates), self.causes)
 
     def try_once(self) -> Optional[Reserved]:
         """None if too few are free."""
@@ -124,8 +152,16 @@ class Attempt:
         return Reserved(_read(json.loads(text)), end)
 
     async def try_in_loop(self) -> Optional[Reserved]:
-        """As :meth:`try_once`, and in this thread: a reservation is made before the task can be cancelled."""
-        return self.try_once()
+        """As :meth:`try_once`. If the task is cancelled, what was reserved is given back."""
+        # Another process may have the lock for long.
+        executor = ThreadPoolExecutor(1)
+        trying = executor.submit(self.try_once)
+        executor.shutdown(wait=False)
+        try:
+            return await asyncio.wrap_future(trying)
+        except asyncio.CancelledError:
+            threading.Thread(target=_give_back, args=(trying,)).start()
+            raise
 
     @property
     def interval(self) -> float:
@@ -134,7 +170,7 @@ class Attempt:
 
     def refusal(self) -> NotFreeError:
         """The error of one that does not wait any more."""
-        return _too_few_free(self.count, self.free, len(self.candidates), [])
+        return _too_few_free(self.count, self.free, len(self.candidates), self.causes)
 
 
 @dataclass
@@ -180,7 +216,7 @@ class ServiceAttempt:
         if answer["reservations"]:
             return Reserved(_read(answer["reservations"]), self._end)
         if answer["selected"] < self.count and not answer["settled"]:
-            raise _too_few_selected(self.count, answer["selected"])
+            raise _too_few_selected(self.count, answer["selected"], [])
         return None
 
     def _end(self, reserved: List[Reservation]) -> List[Reservation]:
@@ -197,12 +233,24 @@ def _too_few_free(count: int, free: int, selected: int, causes: Sequence[str]) -
     )
 
 
-def _too_few_selected(count: int, selected: int) -> NotFreeError:
+def _too_few_selected(count: int, selected: int, causes: Sequence[str]) -> NotFreeError:
     return NotFreeError(
         f"{count} VMs are wanted, and {selected} are selected",
         kind="not-free",
         hint="fleet.vms(selectors) shows which are selected",
+        causes=causes,
     )
+
+
+def _give_back(trying: Future[Optional[Reserved]]) -> None:
+    """Releases what an attempt has reserved that nobody waits for any more."""
+    try:
+        reserved = trying.result()
+        if reserved is not None:
+            reserved.release()
+    except (AtpError, NotStarted):
+        # Nothing was reserved; or it ends with its time.
+        pass
 
 
 def _checked_owner(count: int, owner: Optional[str], time: float) -> str:
@@ -217,16 +265,13 @@ def _checked_owner(count: int, owner: Optional[str], time: float) -> str:
 def attempt(
     listed: Sequence[Outcome[Any]], file: Union[str, os.PathLike[str]], count: int, owner: Optional[str], time: float
 ) -> Attempt:
-    """An attempt on VMs that were listed."""
-    owner = _checked_owner(count, owner, time)
-    candidates = [
-        (outcome.host, outcome.vm, outcome.uuid)
-        for outcome in listed
-        if outcome.host is not None and outcome.vm is not None and outcome.uuid is not None
-    ]
-    if len({uuid for _, _, uuid in candidates}) < count:
-        raise _too_few_selected(count, len(candidates))
-    return Attempt(_absolute(file), count, owner, time, candidates)
+    """An attempt on VMs that were listed.
+
+    :raises NotFreeError: Too few are selected.
+    """
+    attempt = Attempt(_absolute(file), count, _checked_owner(count, owner, time), time, [], [])
+    attempt.look(listed)
+    return attempt
 
 
 def attempt_in_service(
@@ -250,13 +295,20 @@ def release_in_service(core: _native.Core, owner: str, selectors: Sequence[str] 
     return _read(json.loads(core.release(owner, list(selectors))))
 
 
+def release_selected(
+    core: _native.Core, file: Union[str, os.PathLike[str]], owner: str, selectors: Sequence[str]
+) -> List[Reservation]:
+    """Ends reservations of an owner in a file: those of the VMs that are selected."""
+    return _read(json.loads(core.release_in_file(_absolute(file), owner, list(selectors))))
+
+
+def listed(core: _native.Core, file: Union[str, os.PathLike[str], None]) -> List[Reservation]:
+    """The reservations that have not ended, in a file or in a service."""
+    return _read(json.loads(core.reservations() if file is None else _native.reservations(_absolute(file))))
+
+
 def _absolute(path: Union[str, os.PathLike[str]]) -> str:
     return os.path.abspath(os.fspath(path))
-
-
-def escaped(name: str) -> str:
-    """A VM's name as a selector: no character has a meaning of its own."""
-    return "".join(char if char.isalnum() or char in "._-" else f"\\{char}" for char in name)
 
 
 def _read(reservations: List[Dict[str, Any]]) -> List[Reservation]:

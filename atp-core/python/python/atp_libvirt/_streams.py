@@ -55,15 +55,19 @@ class _Stream(Generic[T]):
         self._source = source
         self._ready: Deque[T] = deque()
         self._has_ended = False
+        self._is_closed = False
 
     def _take(self, portion: Any) -> None:
-        self._has_ended = len(portion) == 0
-        self._ready.extend(self._read(portion))
+        if len(portion) == 0:
+            self._has_ended = True
+        elif not self._is_closed:
+            self._ready.extend(self._read(portion))
 
     def _read(self, portion: Any) -> List[T]:
         raise NotImplementedError
 
     def _end(self) -> None:
+        self._is_closed = True
         self._ready.clear()
         if not self._has_ended:
             self._has_ended = True
@@ -71,17 +75,26 @@ class _Stream(Generic[T]):
 
 
 class _Iterator(_Stream[T]):
-    """A stream for threads."""
+    """A stream for threads. They may share it: each item is given once."""
 
     def __iter__(self) -> _Iterator[T]:
         return self
 
     def __next__(self) -> T:
-        if not self._ready and not self._has_ended:
-            self._take(self._source.next())
-        if not self._ready:
-            raise StopIteration
-        return self._ready.popleft()
+        while True:
+            try:
+                return self._ready.popleft()
+            except IndexError:
+                if self._has_ended:
+                    raise StopIteration from None
+            try:
+                portion = self._source.next()
+            except _errors.ClosedError:
+                # Another thread has closed it.
+                if self._is_closed:
+                    raise StopIteration from None
+                raise
+            self._take(portion)
 
     def close(self) -> None:
         """Ends it early: targets under way are cancelled."""

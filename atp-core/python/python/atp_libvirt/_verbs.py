@@ -7,10 +7,14 @@ the operation yields on each target.
 from __future__ import annotations
 
 import base64
+import json
+import math
 import os
 from dataclasses import dataclass
-from typing import Any, Dict, Generic, List, Mapping, Optional, Sequence, TypedDict, TypeVar, Union
+from difflib import get_close_matches
+from typing import Any, Dict, Generic, List, Mapping, Optional, Sequence, TypedDict, TypeVar, Union, cast
 
+from . import _native
 from ._data import (
     ConsoleReport,
     Diagnosis,
@@ -27,6 +31,7 @@ from ._data import (
     WaitReport,
     XmlReport,
 )
+from ._errors import RequestError
 
 #: A selector, such as ``web-*``, ``host1/db``, ``@rack-2/*`` or ``/^web-[0-9]+$/``; or several, which add up.
 Selectors = Union[str, Sequence[str]]
@@ -86,7 +91,7 @@ def exec(
     """
     if isinstance(argv, str):
         raise TypeError("argv is a list of words; use shell() for a line of the guest's shell")
-    program, *args = argv
+    program, *args = _words("argv", argv)
     return Operation(targets, _exec(program, args, False, env, stdin, cwd, spool, encoding))
 
 
@@ -119,14 +124,15 @@ def start(
 ) -> Operation[StateReport]:
     """Starts VMs.
 
-    :param wait: ``"agent"`` or True waits for the guest's agent, ``"state"`` for the state alone.
+    :param wait: True waits for the state, and for the guest's agent if it has one; ``"agent"`` fails without one; ``"state"`` waits
+        for the state alone.
     :param start_check: Which hosts are asked whether the VM runs there: ``listed``, ``all-hosts`` or ``nothing``.
     """
     return Operation(targets, {**_lifecycle("start", wait), "start_check": start_check})
 
 
-def shutdown(targets: Selectors, *, wait: bool = False) -> Operation[StateReport]:
-    """Asks guests to power off. With ``wait``, until they have."""
+def shutdown(targets: Selectors, *, wait: Union[bool, str] = False) -> Operation[StateReport]:
+    """Asks guests to power off. With ``wait``, True or ``"state"``, until they have."""
     return Operation(targets, _lifecycle("shutdown", wait))
 
 
@@ -140,14 +146,14 @@ def reset(targets: Selectors, *, wait: Union[bool, str] = False) -> Operation[St
     return Operation(targets, _lifecycle("reset", wait))
 
 
-def destroy(targets: Selectors) -> Operation[StateReport]:
-    """Ends VMs at once, as by pulling the plug."""
-    return Operation(targets, _lifecycle("destroy", False))
+def destroy(targets: Selectors, *, wait: Union[bool, str] = False) -> Operation[StateReport]:
+    """Ends VMs at once, as by pulling the plug. ``wait`` as of :meth:`shutdown`."""
+    return Operation(targets, _lifecycle("destroy", wait))
 
 
-def suspend(targets: Selectors) -> Operation[StateReport]:
-    """Stops the virtual CPUs of VMs."""
-    return Operation(targets, _lifecycle("suspend", False))
+def suspend(targets: Selectors, *, wait: Union[bool, str] = False) -> Operation[StateReport]:
+    """Stops the virtual CPUs of VMs. With ``wait``, True or ``"state"``, until they are paused."""
+    return Operation(targets, _lifecycle("suspend", wait))
 
 
 def resume(targets: Selectors, *, wait: Union[bool, str] = False) -> Operation[StateReport]:
@@ -155,9 +161,11 @@ def resume(targets: Selectors, *, wait: Union[bool, str] = False) -> Operation[S
     return Operation(targets, _lifecycle("resume", wait))
 
 
-def save(targets: Selectors) -> Operation[StateReport]:
-    """Writes the memory of VMs to files of their hosts, and powers them off. :meth:`start` lets them go on."""
-    return Operation(targets, _lifecycle("save", False))
+def save(targets: Selectors, *, wait: Union[bool, str] = False) -> Operation[StateReport]:
+    """Writes the memory of VMs to files of their hosts, and powers them off. :meth:`start` lets them go on. ``wait`` as of
+    :meth:`shutdown`.
+    """
+    return Operation(targets, _lifecycle("save", wait))
 
 
 def restore(targets: Selectors, *, wait: Union[bool, str] = False) -> Operation[StateReport]:
@@ -165,12 +173,12 @@ def restore(targets: Selectors, *, wait: Union[bool, str] = False) -> Operation[
     return Operation(targets, _lifecycle("restore", wait))
 
 
-def nmi(targets: Selectors) -> Operation[Any]:
+def nmi(targets: Selectors) -> Operation[None]:
     """Sends VMs a non-maskable interrupt. Many guests panic, and dump their memory."""
     return Operation(targets, {"op": "vm-nmi"})
 
 
-def autostart(targets: Selectors, on: bool) -> Operation[Any]:
+def autostart(targets: Selectors, on: bool) -> Operation[None]:
     """Sets whether VMs are started with their hosts."""
     return Operation(targets, {"op": "vm-autostart", "on": on})
 
@@ -215,7 +223,7 @@ def snapshot_revert(targets: Selectors, name: str, *, then: str = "as-then") -> 
     return Operation(targets, spec if then == "as-then" else {**spec, "then": then})
 
 
-def snapshot_delete(targets: Selectors, name: str, *, children: bool = False) -> Operation[Any]:
+def snapshot_delete(targets: Selectors, name: str, *, children: bool = False) -> Operation[None]:
     """Removes a snapshot of each VM, which stays as it is.
 
     :param children: The snapshots that were made after it too.
@@ -244,18 +252,32 @@ def wait(
     until: str = "agent",
     *,
     exec: Optional[Sequence[str]] = None,
+    port: Optional[int] = None,
 ) -> Operation[WaitReport]:
     """Waits, until the timeout at most.
 
-    :param until: ``agent`` (it answers), or a state: ``running``, ``shut off``, ``paused``, ``crashed``, ``pmsuspended``.
+    :param until: ``agent`` (it answers), or a state: ``running``, ``shut-off``, ``paused``, ``crashed``, ``pmsuspended``.
     :param exec: A program that has to end with exit code 0 in the guest; it is run again and again.
+    :param port: A TCP port that a process in the guest has to listen on.
     """
+    if sum((until != "agent", exec is not None, port is not None)) > 1:
+        raise _refused("a wait is until one of a state, exec= and port=")
+    if port is not None:
+        return Operation(targets, {"op": "wait", "until": "port", "port": port})
     if exec is not None:
-        program, *args = exec
+        program, *args = _words("exec", exec)
         return Operation(targets, {"op": "wait", "until": "exec", "program": program, "args": args})
     if until == "agent":
         return Operation(targets, {"op": "wait", "until": "agent"})
-    return Operation(targets, {"op": "wait", "until": "state", "state": until.replace("-", " ")})
+    word = until.replace(" ", "-")
+    if word not in _AWAITED:
+        hint = "exec= waits for a program, port= for a port"
+        nearest = get_close_matches(word, _AWAITED, 1)
+        raise _refused(
+            f"{until!r} cannot be waited for; agent, {', '.join(_AWAITED)} can",
+            f"did you mean {nearest[0]!r}?" if nearest else hint,
+        )
+    return Operation(targets, {"op": "wait", "until": "state", "state": word.replace("-", " ")})
 
 
 def push(
@@ -309,19 +331,19 @@ def qga(
     return Operation(targets, {"op": "qga", "command": command, "arguments": dict(arguments or {})})
 
 
-def key(targets: Selectors, chords: Union[str, Sequence[str]], *, hold: float = 0.01) -> Operation[Any]:
+def key(targets: Selectors, chords: Union[str, Sequence[str]], *, hold: float = 0.01) -> Operation[None]:
     """Presses keys, such as ``ctrl-alt-del``; of several chords one after the other."""
     return Operation(targets, {"op": "key", "chords": _texts(chords), "hold_ms": _ms(hold)})
 
 
 def type(
     targets: Selectors, text: str, *, layout: str = "us", hold: float = 0.01
-) -> Operation[Any]:
-    """Types a text on the keyboards of VMs. It appears in no message and no log."""
+) -> Operation[None]:
+    """Types a text on the keyboards of VMs; the end of a line is Enter. It appears in no message and no log."""
     return Operation(targets, {"op": "type", "text": text, "layout": layout, "hold_ms": _ms(hold)})
 
 
-def mouse(targets: Selectors, action: str, *, hold: float = 0.05) -> Operation[Any]:
+def mouse(targets: Selectors, action: str, *, hold: float = 0.05) -> Operation[None]:
     """Moves or clicks the mouse: ``move 50% 50%``, ``click 100 200 right``, ``scroll down 3``."""
     return Operation(targets, {"op": "mouse", "action": action, "hold_ms": _ms(hold)})
 
@@ -332,10 +354,24 @@ def run(
     *,
     variables: Optional[Mapping[str, str]] = None,
 ) -> Operation[ScenarioReport]:
-    """Runs the steps of a scenario file on VMs: on those that the file names, unless others are given."""
-    with open(scenario, encoding="utf-8") as file:
-        text = file.read()
-    return Operation(targets, {"op": "scenario", "text": text, "variables": dict(variables or {})})
+    """Runs the steps of a scenario file on VMs: on those that the file names, unless others are given.
+
+    After the first Ctrl-C each VM finishes its present step and the teardown; the second ends it at once, as the end of a task or of a
+    stream does. ``stop()`` of a stream does what the first Ctrl-C does.
+
+    :raises RequestError: What is wrong with the file or with one that it includes, a line for each.
+    """
+    return Operation(targets, {"op": "scenario", **_scenario(scenario, variables)})
+
+
+def check_scenario(
+    scenario: Union[str, os.PathLike[str]], *, variables: Optional[Mapping[str, str]] = None
+) -> None:
+    """Checks a scenario file, and those that it includes, as ``atp check`` does. It needs no host.
+
+    :raises RequestError: What is wrong, a line for each.
+    """
+    _scenario(scenario, variables)
 
 
 def check(hosts: Selectors = "*/") -> Operation[HostReport]:
@@ -394,6 +430,8 @@ def _exec(
 
 
 def _lifecycle(action: str, wait: Union[bool, str]) -> Dict[str, Any]:
+    if wait not in (False, True, "state", "agent"):
+        raise _refused(f'wait is False, True, "state" or "agent", and not {wait!r}')
     return {"op": "lifecycle", "action": action, "wait": wait}
 
 
@@ -405,41 +443,97 @@ def _ms(seconds: float) -> int:
     return round(seconds * 1000)
 
 
+def _scenario(
+    file: Union[str, os.PathLike[str]], variables: Optional[Mapping[str, str]]
+) -> Dict[str, Any]:
+    return cast("Dict[str, Any]", json.loads(_native.scenario(os.fspath(file), dict(variables or {}))))
+
+
+def _words(name: str, argv: Sequence[str]) -> List[str]:
+    words = list(argv)
+    if not words:
+        raise _refused(f"{name} is empty: its first word is the program")
+    return words
+
+
+def _refused(message: str, hint: Optional[str] = None) -> RequestError:
+    return RequestError(message, kind="invalid-request", hint=hint)
+
+
+def _time(name: str, value: Any) -> Optional[int]:
+    """Seconds, as milliseconds."""
+    if value is None and name == "deadline":
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+        raise _refused(f"{name} is a number of seconds, such as 10 or 0.5, and not {value!r}")
+    return _ms(value)
+
+
+def _limit(name: str, value: Any) -> Any:
+    """A limit of a run. Whether a text is a share is looked at where it is read."""
+    expected = _POLICY[name]
+    if value is None:
+        fits = "None" in expected
+    elif isinstance(value, str):
+        fits = "%" in expected
+    else:
+        fits = isinstance(value, int) and not isinstance(value, bool) and value >= (name != "retries")
+    if not fits:
+        raise _refused(f"{name} is {expected}, and not {value!r}")
+    return value
+
+
 def request(operation: Operation[Any], options: Union[Options, VmOptions]) -> Dict[str, Any]:
     """The request for an operation, as programs of ATP exchange it."""
     given: Dict[str, Any] = dict(options)
-    targets: Dict[str, Any] = _chosen(operation, given.pop("exclude", ()))
+    targets = selected(operation.targets, given.pop("exclude", ()), given.pop("state", None), given.pop("labels", None))
+    # Where hosts are the targets, `h1` is the host of this name, and no VM.
+    if operation.spec.get("op") in _ON_HOSTS:
+        for key in ("selectors", "exclude"):
+            targets[key] = [text if "/" in text else f"{text}/" for text in targets[key]]
     policy: Dict[str, Any] = {}
     for name, value in given.items():
         if name in _TIMES:
-            policy[_TIMES[name]] = None if value is None else _ms(value)
+            policy[_TIMES[name]] = _time(name, value)
         elif name in _POLICY:
-            policy[name] = value
-        elif name == "labels":
-            targets[name] = dict(value)
-        elif name == "state":
-            targets[name] = value
+            policy[name] = _limit(name, value)
         else:
             known = ", ".join(sorted(("exclude", "labels", "state", *_POLICY, *_TIMES)))
             raise TypeError(f"unknown option {name!r}; options of every verb are {known}")
     return {"targets": targets, "operation": operation.spec, "policy": policy}
 
 
-def selected(targets: Selectors, exclude: Selectors) -> Dict[str, Any]:
+def selected(
+    targets: Selectors,
+    exclude: Selectors = (),
+    state: Optional[str] = None,
+    labels: Optional[Mapping[str, str]] = None,
+) -> Dict[str, Any]:
     """What is selected, and what of it is left out."""
-    return {"selectors": _texts(targets), "exclude": _texts(exclude)}
+    chosen: Dict[str, Any] = {"selectors": _texts(targets), "exclude": _texts(exclude)}
+    if state is not None:
+        # As states are read: `shut off`.
+        chosen["state"] = state.replace(" ", "-")
+    if labels is not None:
+        chosen["labels"] = dict(labels)
+    return chosen
 
 
-def _chosen(operation: Operation[Any], exclude: Selectors) -> Dict[str, Any]:
-    """What is selected for an operation. Where hosts are its targets, ``h1`` is the host of this name, and no VM."""
-    chosen = selected(operation.targets, exclude)
-    if operation.spec.get("op") not in _ON_HOSTS:
-        return chosen
-    return {key: [text if "/" in text else f"{text}/" for text in texts] for key, texts in chosen.items()}
+def escaped(name: str) -> str:
+    """A VM's name as a selector: no character has a meaning of its own."""
+    return "".join(char if char.isalnum() or char in "._-" else f"\\{char}" for char in name)
 
 
 _ON_HOSTS = {"host-check", "diagnose-host"}
-_POLICY = ("parallel", "per_host", "retries", "max_failures", "serial")
+_AWAITED = ("running", "shut-off", "paused", "crashed", "pmsuspended")
+_SHARE = 'a number from 1, a share such as "10%", or None'
+_POLICY = {
+    "parallel": "a number from 1",
+    "per_host": "a number from 1, or None",
+    "retries": "a number from 0",
+    "max_failures": _SHARE,
+    "serial": _SHARE,
+}
 _TIMES = {"timeout": "timeout_ms", "deadline": "deadline_ms"}
 
 

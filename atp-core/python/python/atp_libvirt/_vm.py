@@ -9,8 +9,7 @@ from ._data import DomainInfo
 from ._errors import RequestError
 from ._faces import AsyncVmVerbs, VmVerbs
 from ._outcomes import Outcome, Outcomes
-from ._reservations import escaped
-from ._verbs import Operation, VmOptions, vms
+from ._verbs import Operation, VmOptions, escaped, vms
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

@@ -22,7 +22,8 @@ from ._data import ConsoleReport, ExecReport
 from ._errors import AtpError
 from ._fleet import Fleet
 from ._outcomes import Outcome, Outcomes
-from ._reservations import attempt, escaped
+from ._reservations import attempt
+from ._verbs import escaped
 from ._streams import Stream
 
 #: How often it is looked whether VMs have become free, seconds.
