@@ -171,13 +171,15 @@ impl Inner {
     }
 }
 
+/// The end of a command whose connection is lost.
+pub(crate) fn lost(sent: bool) -> Result<String> {
+    let source = Some(LibvirtError { code: 38, domain: 7, level: 2, message: "gone".into() });
+    let (host, operation) = ("h1".parse().unwrap(), "virDomainQemuAgentCommand");
+    Err(ProtocolError::Transport(TransportError::ConnectionLost { host, operation, sent, source }))
+}
+
 impl Carrier for LocalGuest {
     async fn send(&self, _peer: Peer, command: &str, _deadline: Instant) -> Result<String> {
-        let lost = |sent| {
-            let source = Some(LibvirtError { code: 38, domain: 7, level: 2, message: "gone".into() });
-            let (host, operation) = ("h1".parse().unwrap(), "virDomainQemuAgentCommand");
-            Err(ProtocolError::Transport(TransportError::ConnectionLost { host, operation, sent, source }))
-        };
         let command: Value = serde_json::from_str(command).unwrap();
         let (fault, result) = {
             let mut inner = self.inner.lock().unwrap();

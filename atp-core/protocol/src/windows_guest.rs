@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use base64::Engine as _;
@@ -20,6 +20,7 @@ use crate::digest::Digest;
 use crate::error::Result;
 use crate::exec;
 use crate::files;
+use crate::local_guest::{Fault, lost};
 use crate::peer::Peer;
 use crate::windows::HEAD;
 
@@ -38,9 +39,12 @@ struct Inner {
     last: i64,
     /// What the launcher was to start: program, rest of the command line, folder, environment.
     launched: Vec<Vec<String>>,
-    /// The exit status of the programs that are launched.
+    /// The exit status of the programs that are launched, and of the last step of a copy.
     status: u32,
     commands: Vec<String>,
+    fault: Option<(usize, Fault)>,
+    /// Whether it is older than the first Windows with `tar.exe`.
+    is_old: bool,
 }
 
 impl WindowsGuest {
@@ -53,6 +57,26 @@ impl WindowsGuest {
         let guest = WindowsGuest::new();
         guest.inner.lock().unwrap().status = status;
         guest
+    }
+
+    /// Makes the command with this number, counted from 0, fail.
+    pub(crate) fn with_fault(at: usize, fault: Fault) -> Self {
+        let guest = WindowsGuest::new();
+        guest.inner.lock().unwrap().fault = Some((at, fault));
+        guest
+    }
+
+    /// It has no `tar.exe`.
+    pub(crate) fn old() -> Self {
+        let guest = WindowsGuest::new();
+        guest.inner.lock().unwrap().is_old = true;
+        guest
+    }
+
+    /// The command that failed, if one has.
+    pub(crate) fn went_wrong(&self) -> Option<String> {
+        let inner = self.inner.lock().unwrap();
+        inner.commands.get(inner.fault?.0).cloned()
     }
 
     pub(crate) fn launched(&self) -> Vec<Vec<String>> {
@@ -80,7 +104,6 @@ impl WindowsGuest {
         let handle = arguments["handle"].as_i64().unwrap_or_default();
         let failed = |error: std::io::Error| error.to_string();
         let name = command["execute"].as_str().unwrap_or_default();
-        inner.commands.push(name.to_owned());
         match name {
             "guest-get-osinfo" => Ok(json!({"id": "mswindows", "name": "Microsoft Windows",
                 "pretty-name": "Windows Server 2022 Standard", "kernel-release": "20348"})),
@@ -174,9 +197,7 @@ impl WindowsGuest {
                 let (folder, _) = path.rsplit_once(['\\', '/']).unwrap();
                 let partial = format!("{folder}\\.atp-{}.part", parameters[2]);
                 if self.place(&format!("{folder}\\")).unwrap().is_dir() {
-                    let here = self.place(&partial).unwrap();
-                    let file = OpenOptions::new().append(true).create(true).open(here).unwrap();
-                    stdout = format!("{path}\0{partial}\0{}", file.metadata().unwrap().len());
+                    stdout = self.begun(&path, &partial);
                 } else {
                     code = 3;
                 }
@@ -189,6 +210,81 @@ impl WindowsGuest {
                 }
             }
             "remove" => fs::remove_file(place(0)).unwrap(),
+            "prepare a folder" => {
+                let mut path = parameters[0].replace('/', "\\").trim_end_matches('\\').to_owned();
+                if place(0).is_dir() && !parameters[4].is_empty() {
+                    (code, stderr) = (1, format!("{}: {}", parameters[1], parameters[4]));
+                } else if place(0).is_dir() {
+                    path = format!("{path}\\{}", parameters[1]);
+                }
+                let (folder, _) = path.rsplit_once('\\').unwrap();
+                let partial = format!("{folder}\\.atp-{}.part", parameters[2]);
+                let (here, above) = (self.place(&path).unwrap(), self.place(&format!("{folder}\\")).unwrap());
+                let longest = parameters[3].parse::<usize>().unwrap() + partial.len() + 16;
+                match code {
+                    1 => {}
+                    _ if here.is_symlink() => (code, stdout) = (12, path),
+                    _ if here.is_file() => code = 5,
+                    _ if !above.is_dir() => code = 3,
+                    _ if inner.is_old => code = 11,
+                    _ if longest > 247 => {
+                        (code, stderr) = (1, "a path in it would have too many characters".into())
+                    }
+                    _ => stdout = self.begun(&path, &partial),
+                }
+            }
+            "extract" => {
+                let own = format!("{}.{}", parameters[2], inner.last);
+                let (beside, prefix) = (place(2).parent().unwrap().to_owned(), place(2));
+                let prefix = prefix.file_name().unwrap().to_str().unwrap().to_owned() + ".";
+                for name in fs::read_dir(&beside).unwrap().map(|entry| entry.unwrap().file_name()) {
+                    if name.to_str().unwrap().starts_with(&prefix) {
+                        fs::remove_dir_all(beside.join(name)).unwrap();
+                    }
+                }
+                let new = self.place(&own).unwrap().join("new");
+                fs::create_dir_all(&new).unwrap();
+                tar::Archive::new(File::open(place(0)).unwrap()).unpack(&new).unwrap();
+                match find_other(&new, &place(1)) {
+                    Some(found) => {
+                        fs::remove_dir_all(new.parent().unwrap()).unwrap();
+                        let below = found.strip_prefix(self.drive.path()).unwrap().to_str().unwrap();
+                        (code, stdout) = (8, format!("C:\\{}", below.replace('/', "\\")));
+                    }
+                    None => stdout = own,
+                }
+            }
+            "place" => {
+                code = inner.status;
+                if code == 0 {
+                    if place(1).exists() {
+                        merge(&place(2).join("new"), &place(1));
+                    } else {
+                        fs::rename(place(2).join("new"), place(1)).unwrap();
+                    }
+                    fs::remove_dir_all(place(2)).unwrap();
+                    fs::remove_file(place(0)).unwrap();
+                }
+            }
+            "pack" => match place(0) {
+                folder if folder.is_file() => code = 5,
+                folder if !folder.exists() => code = 3,
+                _ if inner.is_old => code = 11,
+                folder => {
+                    if let Some(link) = find_link(&folder) {
+                        (code, stdout) = (8, link.display().to_string());
+                    } else {
+                        let own = format!("C:\\Temp\\.atp-{}.1", parameters[1]);
+                        let here = self.place(&own).unwrap();
+                        fs::create_dir_all(&here).unwrap();
+                        let mut archive = tar::Builder::new(File::create(here.join("archive")).unwrap());
+                        archive.append_dir_all(".", folder).unwrap();
+                        archive.finish().unwrap();
+                        stdout = own + "\\archive";
+                    }
+                }
+            },
+            "remove an archive" => fs::remove_dir_all(place(0).parent().unwrap()).unwrap(),
             "remove folder" => fs::remove_dir_all(place(0)).unwrap(),
             _ => {
                 // Without the mark, which is another each time.
@@ -220,6 +316,46 @@ impl WindowsGuest {
     }
 }
 
+impl WindowsGuest {
+    /// What is printed of a copy that begins, whose partial file is there then.
+    fn begun(&self, path: &str, partial: &str) -> String {
+        let here = self.place(partial).unwrap();
+        let file = OpenOptions::new().append(true).create(true).open(here).unwrap();
+        format!("{path}\0{partial}\0{}", file.metadata().unwrap().len())
+    }
+}
+
+/// What is in a folder.
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect()
+}
+
+/// The first path in the folder `to` that is not replaced by what is in `from`. A symbolic link plays a reparse point.
+fn find_other(from: &Path, to: &Path) -> Option<PathBuf> {
+    entries(from).into_iter().find_map(|path| {
+        let there = to.join(path.file_name().unwrap());
+        if there.is_symlink() || there.exists() && there.is_dir() != path.is_dir() {
+            return Some(there);
+        }
+        path.is_dir().then(|| find_other(&path, &there)).flatten()
+    })
+}
+
+/// The first link in a folder.
+fn find_link(folder: &Path) -> Option<PathBuf> {
+    entries(folder).into_iter().find_map(|path| match path.is_symlink() {
+        true => Some(path),
+        false => path.is_dir().then(|| find_link(&path)).flatten(),
+    })
+}
+
+fn merge(from: &Path, to: &Path) {
+    for path in entries(from) {
+        let there = to.join(path.file_name().unwrap());
+        if there.is_dir() { merge(&path, &there) } else { fs::rename(path, there).unwrap() }
+    }
+}
+
 /// The script and its parameters.
 fn decoded(encoded: &str) -> (String, Vec<String>) {
     let bytes = BASE64.decode(encoded).unwrap();
@@ -236,7 +372,22 @@ fn decoded(encoded: &str) -> (String, Vec<String>) {
 
 impl Carrier for WindowsGuest {
     async fn send(&self, _peer: Peer, command: &str, _deadline: Instant) -> Result<String> {
-        let reply = match self.execute(&serde_json::from_str(command).unwrap()) {
+        let command: Value = serde_json::from_str(command).unwrap();
+        let fault = {
+            let mut inner = self.inner.lock().unwrap();
+            let number = inner.commands.len();
+            inner.commands.push(command["execute"].as_str().unwrap_or_default().to_owned());
+            inner.fault.filter(|(at, _)| *at == number).map(|(_, fault)| fault)
+        };
+        let result = match fault {
+            Some(Fault::Unsent) => return lost(false),
+            Some(Fault::Refused) => Err("not today".to_owned()),
+            _ => self.execute(&command),
+        };
+        if fault == Some(Fault::Unanswered) {
+            return lost(true);
+        }
+        let reply = match result {
             Ok(value) => json!({ "return": value }),
             Err(desc) => json!({"error": {"class": "GenericError", "desc": desc}}),
         };

@@ -294,7 +294,6 @@ fn a_guest_that_is_windows_has_its_shell_its_paths_and_its_exit_codes() {
     // What it has not, it says by name.
     for (args, kind, words) in [
         (&["cp", "h1/vm1:/etc/x", copy.to_str().unwrap()][..], "guest-shell-missing", "Windows Server 2022"),
-        (&["cp", "-r", folder.to_str().unwrap(), "h1/vm1:C:\\x"], "invalid-command", "folders"),
         (&["exec", "h1/vm1", "--", "none.exe"], "guest-exec-failed", "none.exe"),
     ] {
         let outcome = bed.run(args).exits_with(1).outcome("h1/vm1");

@@ -32,10 +32,10 @@ pub(super) fn filled(
 
 /// Where the file of this VM goes. A destination that is a folder, or ends in a slash, gets the file in it.
 async fn destination_of(spec: &PullSpec, host: &HostId, vm: &str) -> PathBuf {
-    // A folder may be named with a slash at its end.
-    let path = if spec.recursive { spec.path.trim_end_matches('/') } else { &spec.path };
     // In a Windows guest either character separates.
-    let is_separator = |c| c == '/' || c == '\\' && !path.starts_with('/');
+    let is_separator = |c: char| c == '/' || c == '\\' && !spec.path.starts_with('/');
+    // A folder may be named with a slash at its end.
+    let path = if spec.recursive { spec.path.trim_end_matches(is_separator) } else { &spec.path };
     let name = safe_name(path.rsplit(is_separator).next().unwrap_or_default());
     if spec.separate {
         return spec.destination.join(safe_name(host.as_str())).join(safe_name(vm)).join(name);
@@ -178,5 +178,7 @@ mod tests {
         assert_eq!(to(odd, "vm").await.file_name(), Some("a%5cb".as_ref()));
         let folder = PullSpec { path: "/var/log//".into(), recursive: true, ..spec("/tmp", false) };
         assert_eq!(to(folder, "vm").await, Path::new("/tmp/log"));
+        let folder = PullSpec { path: "C:\\dir\\sub\\".into(), recursive: true, ..spec("/tmp", false) };
+        assert_eq!(to(folder, "vm").await, Path::new("/tmp/sub"));
     }
 }

@@ -200,7 +200,10 @@ impl FileError {
             FileError::IsDirectory { .. } | FileError::LocalDirectory { .. } => return Hint::COPY_FOLDER,
             FileError::NotDirectory { .. } | FileError::NotRegular { .. } => "name another path",
             FileError::Guest { .. } => return Hint::CHECK_GUEST_SPACE,
-            FileError::NoTar => "install tar in the guest",
+            FileError::NoTar => {
+                "install tar in the guest; Windows has tar.exe since Windows 10 1803 and Windows Server 2019: into and out of an \
+                 older one copy the files one by one"
+            }
             FileError::Refused { .. } => {
                 "what was unpacked was removed; look at the entry in the guest, and copy the files beside it by themselves"
             }
@@ -209,6 +212,9 @@ impl FileError {
             }
             FileError::Local { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
                 "check the path on this machine"
+            }
+            FileError::Local { source, .. } if source.kind() == std::io::ErrorKind::InvalidFilename => {
+                "give it another name, or leave it out of what is copied"
             }
             FileError::Local { .. } => "check the path, its permissions and the free space on this machine",
             FileError::Busy { .. } => "wait until it has ended, or copy to another name",

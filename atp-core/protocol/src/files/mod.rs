@@ -10,6 +10,7 @@
 mod allowance;
 mod checksum;
 mod durable;
+mod for_windows;
 mod handle;
 mod list;
 mod pack;
@@ -133,7 +134,7 @@ async fn blocking_by<T: Send + 'static>(
 
 /// The scripts for Windows by what they do, for the guest that plays one in tests.
 #[cfg(test)]
-pub(crate) const WINDOWS_SCRIPTS: [(&str, &str); 7] = [
+pub(crate) const WINDOWS_SCRIPTS: [(&str, &str); 12] = [
     ("digest", checksum::DIGEST.windows),
     ("stat", list::STAT.windows),
     ("list", list::LIST.windows),
@@ -141,6 +142,11 @@ pub(crate) const WINDOWS_SCRIPTS: [(&str, &str); 7] = [
     ("empty", push::EMPTY.windows),
     ("finish", push::FINISH.windows),
     ("remove", push::REMOVE.windows),
+    ("prepare a folder", push::PREPARE_FOLDER.windows),
+    ("extract", push::EXTRACT.windows),
+    ("place", push::PLACE.windows),
+    ("pack", pull_folder::PACK.windows),
+    ("remove an archive", pull_folder::REMOVE.windows),
 ];
 
 #[cfg(test)]

@@ -12,18 +12,20 @@ use std::path::{Path, PathBuf};
 use tar::{Builder, EntryType, Header};
 use tempfile::TempPath;
 
+use super::for_windows::ForWindows;
 use crate::error::{FileError, Result};
 
 /// Makes the archive of a folder, in a temporary file. Symbolic links are kept as they are, except one that is the folder
-/// itself, which is followed. It blocks.
+/// itself, which is followed. Returns as well what a Windows guest could not have of it. It blocks.
 ///
 /// # Errors
 /// [`FileError::Local`] with the path that cannot be read, or that is neither a file nor a folder nor a link.
-pub(super) fn pack(folder: &Path) -> Result<TempPath> {
+pub(super) fn pack(folder: &Path) -> Result<(TempPath, ForWindows)> {
     let temporary = tempfile::Builder::new().prefix(".atp-").suffix(".tar").tempfile();
     let failed = |error| FileError::local("make the archive of a folder in", std::env::temp_dir(), error);
     let (file, path) = temporary.map_err(failed)?.into_parts();
     let mut archive = Builder::new(BufWriter::new(file));
+    let mut windows = ForWindows::default();
     // Not a recursion: a folder may be deeper than a thread's stack.
     let mut left = vec![PathBuf::new()];
     while let Some(name) = left.pop() {
@@ -32,6 +34,7 @@ pub(super) fn pack(folder: &Path) -> Result<TempPath> {
         let there = if name.as_os_str().is_empty() { fs::metadata(&path) } else { path.symlink_metadata() };
         let there = there.map_err(failed)?;
         append(&mut archive, &name, &path, &there).map_err(failed)?;
+        windows.look(&name, there.is_symlink());
         if there.is_dir() {
             let children = fs::read_dir(&path).and_then(Iterator::collect::<io::Result<Vec<_>>>);
             let mut names: Vec<_> =
@@ -43,7 +46,7 @@ pub(super) fn pack(folder: &Path) -> Result<TempPath> {
     }
     let written = archive.into_inner().and_then(|mut writer| writer.flush());
     written.map_err(failed)?;
-    Ok(path)
+    Ok((path, windows))
 }
 
 fn append(archive: &mut Builder<impl Write>, name: &Path, path: &Path, there: &Metadata) -> io::Result<()> {
@@ -130,7 +133,7 @@ mod tests {
             fs::create_dir(folder.path().join(name)).unwrap();
             fs::write(folder.path().join(name).join("x"), name).unwrap();
         }
-        let bytes = || fs::read(pack(folder.path()).unwrap()).unwrap();
+        let bytes = || fs::read(pack(folder.path()).unwrap().0).unwrap();
         let first = bytes();
         assert_eq!(first, bytes());
         fs::write(folder.path().join("c/x"), "changed").unwrap();
@@ -157,9 +160,9 @@ mod tests {
         for (number, target) in targets.iter().enumerate() {
             symlink(target, from.path().join(format!("{long}-{number}"))).unwrap();
         }
-        let archive = pack(from.path()).unwrap();
+        let (archive, _) = pack(from.path()).unwrap();
         let mode = from.path().metadata().unwrap().mode() & 0o7777;
-        assert_eq!(check(File::open(&archive).unwrap(), "it").unwrap(), mode);
+        assert_eq!(check(File::open(&archive).unwrap(), "it").unwrap().0, mode);
         let mut tar = std::process::Command::new("tar");
         assert!(tar.arg("-xopf").arg(&archive).arg("-C").arg(to.path()).status().unwrap().success());
         assert_eq!(fs::read(to.path().join(&long).join(&long)).unwrap(), b"deep");

@@ -14,13 +14,14 @@ use super::list::{FileKind, stat};
 use super::partial::partial_path;
 use super::place::{check_folder, put_folder_in_place};
 use super::pull::{Pull, Pulled};
-use super::script::{self, Script, watch_tar};
+use super::script::{self, Script, folders_of_windows, run_tar_on_windows, watch_tar};
 use super::unpack::unpack;
 use super::{Progress, TransferPolicy, blocking, blocking_by};
 use crate::carrier::Carrier;
 use crate::digest::Digest;
 use crate::error::{FileError, ProtocolError, Result};
 use crate::reserve::keep_back;
+use crate::windows;
 
 /// Makes the archive of the folder `$1` in a folder of its own, whose name has the key `$2` in it, which only the agent's user can
 /// read, and prints its path. It is not made below the folder itself, as it would contain itself. What an earlier copy left
@@ -28,7 +29,10 @@ use crate::reserve::keep_back;
 /// seconds `tar` ends, if it still runs.
 ///
 /// GNU's `tar` exits with 1 if a file changed while it was read: it is then as it was read, as any file that is copied.
-const PACK: Script = Script {
+///
+/// On Windows the first link or other reparse point below the folder is printed, with the exit code [`LINK`]: its `tar` would go
+/// into some of them. The format is the one without extended headers, with names in UTF-8, whatever the system's code page is.
+pub(super) const PACK: Script = Script {
     posix: concat!(
         r#"[ -e "$1" ] || exit 3
 [ -d "$1" ] || exit 5
@@ -55,18 +59,58 @@ tar -cf "$own/archive" . >"$own/said" 2>&1 </dev/null & tar=$!
 }
 printf '%s' "$own/archive""#
     ),
-    windows: "",
+    windows: concat!(
+        folders_of_windows!(),
+        r#"function find_link($p){
+foreach($i in (New-Object IO.DirectoryInfo $p).GetFileSystemInfos()){
+$x=[int]$i.Attributes
+if(($x -band 0x400) -ne 0){return $i.FullName}
+if(($x -band 0x10) -ne 0){
+$found=find_link $i.FullName
+if($found){return $found}
+}
+}
+}
+if([IO.File]::Exists($a[0])){exit 5}
+if(-not [IO.Directory]::Exists($a[0])){exit 3}
+if(-not [IO.File]::Exists($tar)){exit 11}
+$place=[IO.Path]::GetFullPath($a[0]).TrimEnd('\')+'\'
+$temp=[IO.Path]::GetFullPath([IO.Path]::GetTempPath()).TrimEnd('\')+'\'
+if($temp.StartsWith($place,[StringComparison]::OrdinalIgnoreCase)){throw 'there is no folder for its archive outside of it'}
+$found=find_link $place
+if($found){say $found;exit 8}
+foreach($old in [IO.Directory]::GetDirectories($temp,".atp-$($a[1]).*")){drop $old}
+$own=$temp+".atp-$($a[1]).$PID"
+$me=[Security.Principal.WindowsIdentity]::GetCurrent().User
+$rule=New-Object Security.AccessControl.FileSystemAccessRule($me,'FullControl','ContainerInherit,ObjectInherit','None','Allow')
+$rules=New-Object Security.AccessControl.DirectorySecurity
+$rules.SetAccessRuleProtection($true,$false)
+$rules.AddAccessRule($rule)
+[void][IO.Directory]::CreateDirectory($own,$rules)
+$words='--format gnutar --options hdrcharset=UTF-8 -cf "'+$own+'\archive" .';$seconds=$a[2]
+"#,
+        run_tar_on_windows!(),
+        r"if($why){tidy $own;complain $why;exit 1}
+say ($own+'\archive')"
+    ),
 };
 
 /// Removes the folder of an archive.
-const REMOVE: Script = Script { posix: r#"rm -rf "${1%/archive}""#, windows: "" };
+pub(super) const REMOVE: Script = Script {
+    posix: r#"rm -rf "${1%/archive}""#,
+    windows: concat!(folders_of_windows!(), "drop ([IO.Path]::GetDirectoryName($a[0]))"),
+};
+
+/// The exit code if a folder of Windows has a link in it, whose path is printed.
+const LINK: i32 = 8;
 
 /// The transfer of a folder in one guest to this machine. A path in the guest that is a file is copied like a file.
 ///
 /// The copy has the names, the symbolic links, the times, and the permission bits of the original without set-user-id,
 /// set-group-id and sticky, and belongs to the user of this process. It is in place in one step; into a folder that is there,
 /// the files go one by one when the archive is complete, verified and unpacked. Nothing outside the destination is written,
-/// whatever the guest sends. For the time of the copy the guest has the archive in `/var/tmp`, or in `/tmp`.
+/// whatever the guest sends. For the time of the copy the guest has the archive in `/var/tmp`, or in `/tmp`; a Windows guest in
+/// the agent's `TEMP`. A folder of Windows with links in it is refused, and its files have the mode 0644, or 0755.
 #[derive(Debug)]
 pub struct PullFolder {
     path: String,
@@ -125,7 +169,8 @@ impl PullFolder {
     /// folder nor a link; [`FileError::Occupied`] a path that cannot be replaced, in a folder that is there.
     ///
     /// Dropping the future leaves the partial file, from which the next copy of the same folder to the same destination resumes. The
-    /// guest ends its `tar` and removes the archive by itself, by about twice the time to the deadline; or the next copy does.
+    /// guest ends its `tar` and removes the archive by itself, by about twice the time to the deadline; or the next copy does. In
+    /// a Windows guest, an archive that was complete stays until the next copy.
     pub async fn run(
         &mut self,
         carrier: &impl Carrier,
@@ -200,12 +245,18 @@ impl PullFolder {
         let key: String = Digest::of(of.as_bytes()).to_string().chars().take(16).collect();
         let output =
             script::output(carrier, PACK, &[&self.path, &key, &script::seconds_to(until)], deadline).await?;
+        if windows::is_path(&self.path) && output.exit_code == Some(LINK) {
+            let name = String::from_utf8_lossy(&output.stdout).into_owned();
+            return Err(
+                FileError::Refused { name, found: "a link or another reparse point".to_owned() }.into()
+            );
+        }
         let stdout = script::checked(output, "make the archive of", &self.path)?;
-        let archive =
-            String::from_utf8(stdout).ok().filter(|path| path.starts_with('/')).ok_or_else(|| {
-                let detail = "the guest's shell does not print the path of an archive";
-                ProtocolError::invalid_answer("guest-exec", detail)
-            })?;
+        let is_absolute = |path: &str| path.starts_with('/') || windows::is_path(path);
+        let archive = String::from_utf8(stdout).ok().filter(|path| is_absolute(path)).ok_or_else(|| {
+            let detail = "the guest's shell does not print the path of an archive";
+            ProtocolError::invalid_answer("guest-exec", detail)
+        })?;
         let pull = Pull::of_archive(archive.clone(), &self.path, &self.destination, self.policy);
         Ok(State::Archive(archive, until, pull.within(self.allowance.clone())))
     }

@@ -11,9 +11,10 @@ use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 use tokio::time::Instant;
 
 use super::checksum;
+use super::for_windows::{ForWindows, problem_of};
 use super::handle::{Writer, write_size};
 use super::pack::pack;
-use super::script::{self, Script, watch_tar};
+use super::script::{self, Script, folders_of_windows, run_tar_on_windows, watch_tar};
 use super::unpack::check;
 use super::{Progress, TransferPolicy, blocking};
 use crate::carrier::Carrier;
@@ -44,6 +45,16 @@ wc -c <"$part""#
     };
 }
 
+/// The same on Windows, beside the destination `$t` in the folder `$d`: a folder or a reparse point at the name is refused.
+macro_rules! make_partial_on_windows {
+    () => {
+        r#"if(Test-Path -LiteralPath $p){
+if(([int](Get-Item -LiteralPath $p -Force).Attributes -band 0x410) -ne 0){say $p;exit 8}
+}else{[IO.File]::Open($p,'CreateNew','Write','None').Close()}
+say "$t`0$p`0$((New-Object IO.FileInfo $p).Length)""#
+    };
+}
+
 /// Determines the destination of a file, `$1`, or `$2` in that folder, and creates the partial file.
 pub(super) const PREPARE: Script = Script {
     posix: concat!(
@@ -55,7 +66,8 @@ case $t in */) exit 3;; esac
 "#,
         make_partial!()
     ),
-    windows: r#"$t=$a[0]
+    windows: concat!(
+        r#"$t=$a[0]
 if([IO.Directory]::Exists($t)){
 if($a[1].IndexOfAny([IO.Path]::GetInvalidFileNameChars()) -ge 0){throw "$($a[1]) is no name of a file on Windows"}
 $t=[IO.Path]::Combine($t,$a[1])
@@ -65,15 +77,17 @@ if($t -match '[\\/]$'){exit 3}
 $d=[IO.Path]::GetDirectoryName($t)
 if(-not [IO.Directory]::Exists($d)){exit 3}
 $p=[IO.Path]::Combine($d,".atp-$($a[2]).part")
-if(Test-Path -LiteralPath $p){
-if(([int](Get-Item -LiteralPath $p -Force).Attributes -band 0x410) -ne 0){say $p;exit 8}
-}else{[IO.File]::Open($p,'CreateNew','Write','None').Close()}
-say "$t`0$p`0$((New-Object IO.FileInfo $p).Length)""#,
+"#,
+        make_partial_on_windows!()
+    ),
 };
 
 /// Determines the destination of a folder, `$1`, or `$2` in that folder, and creates the partial file of its archive. What is
 /// there and is no folder, or a link to one, is not written to.
-const PREPARE_FOLDER: Script = Script {
+///
+/// On Windows `$a[3]` is the length of the longest path in it, which has to fit beside the destination, and below it; and `$a[4]` what
+/// is wrong with the name `$a[1]`, if something is.
+pub(super) const PREPARE_FOLDER: Script = Script {
     posix: concat!(
         r#"t=$1
 [ "$t" = / ] || t=${t%/}
@@ -85,11 +99,30 @@ command -v tar >/dev/null 2>&1 || exit 11
 "#,
         make_partial!()
     ),
-    windows: "",
+    windows: concat!(
+        folders_of_windows!(),
+        r#"$t=[IO.Path]::GetFullPath($a[0])
+if([IO.Directory]::Exists($t)){
+if($a[4]){throw "$($a[1]): $($a[4])"}
+$t=[IO.Path]::Combine($t,$a[1])
+}else{$t=$t.TrimEnd('\')}
+if(is_link $t){say $t;exit 12}
+if([IO.File]::Exists($t)){exit 5}
+$d=[IO.Path]::GetDirectoryName($t)
+if(-not [IO.Directory]::Exists($d)){exit 3}
+if(-not [IO.File]::Exists($tar)){exit 11}
+$p=[IO.Path]::Combine($d,".atp-$($a[2]).part")
+if(([Math]::Max($p.Length+16,$t.Length+1)+[int]$a[3]) -gt 247){throw 'a path in it would have more than 247 characters there'}
+"#,
+        make_partial_on_windows!()
+    ),
 };
 
 /// The exit code if something else than a partial file is at its name, whose path is printed.
 const OCCUPIED: i32 = 8;
+
+/// The exit code if a link, or another reparse point of Windows, is at the name of a folder, whose path is printed.
+const LINK: i32 = 12;
 
 /// Empties a file, and nothing that a link leads to.
 pub(super) const EMPTY: Script = Script {
@@ -126,7 +159,11 @@ const NOT_REPLACED_ON_WINDOWS: [i32; 2] = [9, 4];
 /// removed, if [`PLACE`] has not begun by then, and `tar` ends; what an earlier copy left is removed at once.
 ///
 /// The archive was verified, and has no entry below a link, as it was made of a folder.
-const EXTRACT: Script = Script {
+///
+/// On Windows the new folder stays until the next copy if [`PLACE`] does not begin. The archive is named relative to it, as `tar.exe`
+/// takes words in the system's code page; files that its mode makes read-only are made writable, as it has no other bits of it.
+/// Links and other reparse points are not replaced, nor read-only files, which `File.Replace` refuses.
+pub(super) const EXTRACT: Script = Script {
     posix: concat!(
         r#"own=$3.$$
 rm -rf "$3".*
@@ -154,14 +191,50 @@ done; }
 [ ! -d "$2" ] || check "$own/new" "$2" || { rm -rf "$own"; exit 8; }
 printf '%s' "$own""#
     ),
-    windows: "",
+    windows: concat!(
+        folders_of_windows!(),
+        r#"function find_other($from,$to){
+foreach($i in (New-Object IO.DirectoryInfo $from).GetFileSystemInfos()){
+$x=[int]$i.Attributes;$d=(($x -band 0x10) -ne 0);$n=[IO.Path]::Combine($to,$i.Name)
+if(($x -band 0x400) -ne 0){throw "$($i.FullName) is a link"}
+if(($x -band 1) -ne 0){$i.Attributes='Normal'}
+if(is_there $n){
+$y=[int][IO.File]::GetAttributes($n)
+if((($y -band 0x400) -ne 0) -or ((($y -band 0x10) -ne 0) -ne $d)){return $n}
+if((-not $d) -and (($y -band 1) -ne 0)){return $n}
+}
+if($d){
+$found=find_other $i.FullName $n
+if($found){return $found}
+}
+}
+}
+$own="$($a[2]).$PID";$place="$own\new";$seconds=$a[3]
+foreach($old in [IO.Directory]::GetDirectories([IO.Path]::GetDirectoryName($own),[IO.Path]::GetFileName($a[2])+'.*')){drop $old}
+[void][IO.Directory]::CreateDirectory($place)
+$words='--options hdrcharset=UTF-8 -xf "..\..\'+[IO.Path]::GetFileName($a[0])+'"'
+"#,
+        run_tar_on_windows!(),
+        r"if($why){
+tidy $own
+if(-not $ended){[IO.File]::Delete($a[0])}
+complain $why
+exit 1
+}
+$found=''
+try{$found=find_other $place $a[1]}catch{$why=$_.Exception.GetBaseException().Message}
+if($why){tidy $own;complain $why;exit 1}
+if($found){tidy $own;say $found;exit 8}
+say $own"
+    ),
 };
 
 /// Gives the unpacked folder `$3/new` the mode `$4` and the name `$2`. If a folder is there, its files are moved into that one, a
 /// link is replaced and not followed, and what else is there stays. Removes `$3`, which gets another name first so that it is no
 /// longer removed when its time has passed, and the archive `$1`. As [`FINISH`], it exits with 1 if nothing was replaced, and with
-/// another code if a part may have been.
-const PLACE: Script = Script {
+/// another code if a part may have been. On Windows there is no mode, the name stays, and a folder is moved again for a second if
+/// another program, such as a scanner for viruses, has one of its new files open.
+pub(super) const PLACE: Script = Script {
     posix: r#"merge() { for name in "$1"/* "$1"/.[!.]* "$1"/..?*; do
   [ -e "$name" ] || [ -L "$name" ] || continue
   to=$2/${name##*/}
@@ -183,7 +256,45 @@ else
 fi
 rm -rf "$1" "$own"
 exit 0"#,
-    windows: "",
+    windows: concat!(
+        folders_of_windows!(),
+        r#"function move_folder($from,$to){
+$left=4
+while($true){
+try{[IO.Directory]::Move($from,$to);return}
+catch{
+$left=$left-1
+if(($left -le 0) -or (is_there $to)){throw}
+}
+Start-Sleep -Milliseconds 250
+}
+}
+function merge($from,$to){
+foreach($i in (New-Object IO.DirectoryInfo $from).GetFileSystemInfos()){
+$d=(([int]$i.Attributes -band 0x10) -ne 0);$n=[IO.Path]::Combine($to,$i.Name)
+if(is_link $n){throw "$n is a link or another reparse point"}
+if($d -and [IO.Directory]::Exists($n)){merge $i.FullName $n}
+elseif($d){move_folder $i.FullName $n}
+elseif([IO.File]::Exists($n)){[IO.File]::Replace($i.FullName,$n,[NullString]::Value)}
+else{[IO.File]::Move($i.FullName,$n)}
+}
+}
+$t=$a[1];$own=$a[2];$new="$own\new"
+if((is_link $t) -or [IO.File]::Exists($t)){tidy $own;complain "$t is not a folder any more";exit 9}
+if([IO.Directory]::Exists($t)){
+try{merge $new $t}catch{complain ($_.Exception.GetBaseException().Message);exit 7}
+}else{
+try{move_folder $new $t}
+catch{
+complain ($_.Exception.GetBaseException().Message)
+if([IO.Directory]::Exists($new) -and (-not (is_there $t))){tidy $own;exit 9}
+exit 7
+}
+}
+tidy $own
+try{[IO.File]::Delete($a[0])}catch{}
+exit 0"#
+    ),
 };
 
 /// Removes a file, or a folder.
@@ -197,6 +308,8 @@ pub struct Source {
     size: u64,
     mode: u32,
     digest: Digest,
+    /// What a Windows guest could not have of a folder.
+    windows: ForWindows,
 }
 
 #[derive(Debug, Clone)]
@@ -243,7 +356,7 @@ impl Source {
         }
         let (size, mode) = (metadata.size(), metadata.mode() & 0o7777);
         let digest = Digest::finish(checksum::of_local(&path, size).await?);
-        Ok(Source { content: Content::File(path), name, size, mode, digest })
+        Ok(Source { content: Content::File(path), name, size, mode, digest, windows: ForWindows::default() })
     }
 
     /// Opens a local folder, or a file, as [`open`](Self::open) does. The archive of a folder is made once, in a temporary
@@ -263,14 +376,16 @@ impl Source {
             }
             // `.` and `..` have names too.
             let name = folder.canonicalize().map_err(failed)?.file_name().map(ToOwned::to_owned);
-            let archive = pack(&folder)?;
+            let (archive, windows) = pack(&folder)?;
             let size = archive.metadata().map_err(failed)?.len();
-            Ok(Some((archive, name.unwrap_or_default(), size, metadata.mode() & 0o7777)))
+            Ok(Some((archive, windows, name.unwrap_or_default(), size, metadata.mode() & 0o7777)))
         });
-        let Some((archive, name, size, mode)) = packed.await? else { return Source::open(path).await };
+        let Some((archive, windows, name, size, mode)) = packed.await? else {
+            return Source::open(path).await;
+        };
         let digest = Digest::finish(checksum::of_local(&archive, size).await?);
         let (content, name) = (Content::Folder(Arc::new(archive)), name.to_string_lossy().into_owned());
-        Ok(Source { content, name, size, mode, digest })
+        Ok(Source { content, name, size, mode, digest, windows })
     }
 
     /// Opens the archive of a folder, in the format of `tar`, as [`open_recursive`](Self::open_recursive) makes it: of the folder
@@ -281,13 +396,14 @@ impl Source {
     pub async fn open_archive(path: impl Into<PathBuf>) -> Result<Self> {
         let opened = Source::open(path).await?;
         let Content::File(path) = opened.content else { return Ok(opened) };
-        let checked = path.clone();
-        let mode = blocking(move || {
+        let archive = path.clone();
+        let checked = blocking(move || {
             let file =
-                std::fs::File::open(&checked).map_err(|error| FileError::local("read", &checked, error))?;
-            check(std::io::BufReader::new(file), &checked.display().to_string())
+                std::fs::File::open(&archive).map_err(|error| FileError::local("read", &archive, error))?;
+            check(std::io::BufReader::new(file), &archive.display().to_string())
         });
-        Ok(Source { mode: mode.await?, content: Content::Archive(path), ..opened })
+        let (mode, windows) = checked.await?;
+        Ok(Source { mode, windows, content: Content::Archive(path), ..opened })
     }
 
     /// Whether it is a folder. Its size and its digest are those of its archive.
@@ -314,7 +430,8 @@ impl Source {
     pub fn from_bytes(name: impl Into<String>, bytes: impl Into<Vec<u8>>, mode: u32) -> Self {
         let bytes = bytes.into();
         let (size, digest) = (bytes.len() as u64, Digest::of(&bytes));
-        Source { content: Content::Bytes(bytes), name: name.into(), size, mode: mode & 0o7777, digest }
+        let (content, windows) = (Content::Bytes(bytes), ForWindows::default());
+        Source { content, name: name.into(), size, mode: mode & 0o7777, digest, windows }
     }
 
     /// Its size, bytes.
@@ -399,7 +516,8 @@ pub struct Pushed {
 /// The transfer of a [`Source`] into one guest.
 ///
 /// The file has the source's permission bits and belongs to the agent's user. It replaces the old file in one step when
-/// it is complete and verified; until then the old file is unchanged.
+/// it is complete and verified; until then the old file is unchanged. Windows guests keep no such bits; a folder with what they
+/// cannot have is refused before anything is sent.
 #[derive(Debug)]
 pub struct Push {
     source: Arc<Source>,
@@ -508,7 +626,13 @@ impl Push {
             _ => self.stopped(self.source.size, Some(places.partial.clone()), error),
         })?;
         if output.exit_code == Some(OCCUPIED) {
-            return Err(occupied(&output.stdout, "of another type than what is copied there"));
+            let found = match windows::is_path(&places.destination) {
+                true => {
+                    "a link or another reparse point, read-only, or of another type than what is copied there"
+                }
+                false => "of another type than what is copied there",
+            };
+            return Err(occupied(&output.stdout, found));
         }
         let stdout = script::checked(output, "unpack a folder at", &places.destination)?;
         String::from_utf8(stdout).ok().filter(|path| path.starts_with(&unpacked)).ok_or_else(|| {
@@ -537,10 +661,21 @@ impl Push {
     }
 
     async fn prepare(&self, carrier: &impl Carrier, deadline: Instant) -> Result<Places> {
-        let key = self.key();
-        let parameters = [self.destination.as_str(), &self.source.name, &key];
-        let prepare = if self.source.is_folder() { PREPARE_FOLDER } else { PREPARE };
-        let output = script::output(carrier, prepare, &parameters, deadline).await?;
+        let (key, name) = (self.key(), self.source.name.as_str());
+        let (mut longest, mut problem) = (String::new(), String::new());
+        if self.source.is_folder() && windows::is_path(&self.destination) {
+            longest = self.source.windows.longest(name)?.to_string();
+            problem = problem_of(name).unwrap_or_default();
+        }
+        let parameters = [self.destination.as_str(), name, &key, &longest, &problem];
+        let output = if self.source.is_folder() {
+            script::output(carrier, PREPARE_FOLDER, &parameters, deadline).await?
+        } else {
+            script::output(carrier, PREPARE, &parameters[..3], deadline).await?
+        };
+        if output.exit_code == Some(LINK) {
+            return Err(occupied(&output.stdout, "a link or another reparse point"));
+        }
         if output.exit_code == Some(OCCUPIED) {
             return Err(occupied(&output.stdout, "not a regular file of the agent's user with one name"));
         }

@@ -33,6 +33,55 @@ kill "$watch" 2>/dev/null
 }
 pub(super) use watch_tar;
 
+/// What the scripts about folders have in common on Windows: where `tar.exe` is, and functions. A reparse point is a link, the
+/// place of another volume, or a file that is stored elsewhere; `drop` removes it and does not go into it.
+macro_rules! folders_of_windows {
+    () => {
+        r"$tar=[IO.Path]::Combine([Environment]::SystemDirectory,'tar.exe')
+function is_there($p){[IO.File]::Exists($p) -or [IO.Directory]::Exists($p)}
+function is_link($p){(is_there $p) -and (([int][IO.File]::GetAttributes($p) -band 0x400) -ne 0)}
+function drop($p){
+foreach($i in (New-Object IO.DirectoryInfo $p).GetFileSystemInfos()){
+$x=[int]$i.Attributes
+if(($x -band 0x400) -eq 0){$i.Attributes='Normal'}
+if(($x -band 0x410) -eq 0x10){drop $i.FullName}else{$i.Delete()}
+}
+[IO.Directory]::Delete($p)
+}
+function tidy($p){try{drop $p}catch{}}
+"
+    };
+}
+pub(super) use folders_of_windows;
+
+/// Runs `$tar` with the words `$words` in the folder `$place`. It is ended after `$seconds`, or when the folder `$own` is not there
+/// any more. `$why` says then why it failed, if it did, and `$ended` whether it was ended. Its input is empty, and what it
+/// prints is read, so that it neither waits nor keeps the output open for whose end the agent waits.
+macro_rules! run_tar_on_windows {
+    () => {
+        r"$i=New-Object Diagnostics.ProcessStartInfo
+$i.FileName=$tar;$i.Arguments=$words;$i.WorkingDirectory=$place
+$i.UseShellExecute=$false;$i.CreateNoWindow=$true
+$i.RedirectStandardInput=$true;$i.RedirectStandardOutput=$true;$i.RedirectStandardError=$true
+$c=[Diagnostics.Process]::Start($i)
+$c.StandardInput.Close()
+$o=$c.StandardOutput.ReadToEndAsync();$e=$c.StandardError.ReadToEndAsync()
+$left=[int]$seconds;$ended=$false;$why=''
+while(-not $c.WaitForExit(1000)){
+$left=$left-1
+if(($left -le 0) -or (-not [IO.Directory]::Exists($own))){
+$ended=$true
+try{$c.Kill()}catch{}
+$c.WaitForExit()
+}
+}
+if($ended){$why='tar was ended before it had done all'}
+elseif($c.ExitCode -ne 0){$why='tar exited with '+$c.ExitCode+': '+$e.Result.Trim().Split([char]10)[0].Trim()}
+"
+    };
+}
+pub(super) use run_tar_on_windows;
+
 /// The number of seconds to a time that a script is told, and a little more: it is the client that ends the work.
 pub(super) fn seconds_to(deadline: Instant) -> String {
     let left = deadline.saturating_duration_since(Instant::now());
@@ -73,9 +122,6 @@ pub(super) async fn output(
         shell::run(carrier, &format!("{HEAD}{}", script.posix), parameters, deadline).await
     } else if !windows::is_path(path) {
         let reason = format!("the path {path:?} in the guest is not an absolute one");
-        Err(ProtocolError::InvalidCommand { reason })
-    } else if script.windows.is_empty() {
-        let reason = "folders are not copied to and from Windows guests, only files".to_owned();
         Err(ProtocolError::InvalidCommand { reason })
     } else {
         shell::run_on_windows(carrier, script.windows, parameters, deadline).await

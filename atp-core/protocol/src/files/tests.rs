@@ -21,6 +21,7 @@ use crate::script::Script;
 use crate::windows_guest::WindowsGuest;
 
 mod folder;
+mod windows_folder;
 
 /// A little more than a few chunks of the carrier's size.
 const SIZE: usize = 5_000;
@@ -615,15 +616,6 @@ async fn what_a_windows_guest_cannot_do_is_said_by_name() {
     assert_eq!((error.kind().as_str(), error.effect()), ("guest-shell-missing", Effect::None));
     assert!(error.to_string().starts_with("Windows Server 2022 Standard has no /bin/sh"), "{error}");
     assert!(error.hint().contains("drive letter"), "{}", error.hint());
-    // A folder.
-    fs::create_dir(here.path().join("folder")).unwrap();
-    let source = Arc::new(Source::open_recursive(here.path().join("folder")).await.unwrap());
-    let error = Push::new(source, r"C:\x", policy()).run(&guest, soon(), &mut |_| {}).await.unwrap_err();
-    assert_eq!(error.kind(), "invalid-command");
-    assert!(error.to_string().contains("folders are not copied to and from Windows guests"), "{error}");
-    fs::create_dir(guest.drive.path().join("dir")).unwrap();
-    let mut pull = PullFolder::new(r"C:\dir", here.path().join("dir"), policy());
-    assert_eq!(pull.run(&guest, soon(), &mut |_| {}).await.unwrap_err().kind(), "invalid-command");
     // A path of Windows in another guest.
     let refused =
         r#"{"error":{"class":"GenericError","desc":"Guest agent command failed, error was 'no such file'"}}"#;

@@ -19,7 +19,9 @@ use rustix::fs::{
 use rustix::io::Errno;
 use tar::{Archive, Entry, EntryType, Header};
 
+use super::for_windows::ForWindows;
 use crate::error::{FileError, ProtocolError, Result};
+use crate::windows;
 
 /// The longest path or target of a link, as the system has it.
 const LONGEST: u64 = 4096;
@@ -38,25 +40,36 @@ const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOF
 pub(super) type Folders = BTreeMap<Vec<u8>, (Mode, Timestamps)>;
 
 /// Unpacks an archive below `root`, which is an empty folder of this process. `whole` is the folder's path in the
-/// guest, for errors. It blocks.
+/// guest, for errors; a path of Windows says that the archive is from there. It blocks.
 ///
 /// # Errors
 /// [`FileError::Refused`] with the name of the entry; [`FileError::Local`] if it cannot be written. What was written by
 /// then stays below `root`.
 pub(super) fn unpack(archive: impl Read, root: &OwnedFd, whole: &str) -> Result<Folders> {
     let mut folders = Folders::new();
-    each(archive, whole, |entry, kind, path, target| one(entry, kind, root, path, target, &mut folders))?;
+    // Windows has no such bits: its `tar` writes them for all users.
+    let (is_windows, modes) = if windows::is_path(whole) { (true, 0o755) } else { (false, 0o777) };
+    each(archive, whole, |entry, kind, path, target| {
+        if is_windows && path.iter().any(|byte| matches!(byte, b'\\' | b':')) {
+            return Err(refused(
+                path,
+                "a path with a backslash or a colon, which no file of Windows has in its name",
+            ));
+        }
+        one(entry, kind, root, path, target, (modes, &mut folders))
+    })?;
     Ok(folders)
 }
 
 /// Checks an archive that is to be unpacked by other programs below a folder: it has the order of those that are made here, so
-/// that nothing in it is there twice or below a link, and only files, folders and symbolic links. Returns the mode of the folder.
+/// that nothing in it is there twice or below a link, and only files, folders and symbolic links. Returns the mode of the folder,
+/// and what a Windows guest could not have of it.
 /// `whole` names the archive, for errors. It blocks.
 ///
 /// # Errors
 /// [`FileError::Refused`] with the name of the entry; [`FileError::Local`] if it cannot be read.
-pub(super) fn check(archive: impl Read, whole: &str) -> Result<u32> {
-    let mut mode = None;
+pub(super) fn check(archive: impl Read, whole: &str) -> Result<(u32, ForWindows)> {
+    let (mut mode, mut windows) = (None, ForWindows::default());
     let (mut last, mut last_is_folder) = (PathBuf::new(), true);
     let rest = each(archive, whole, |entry, kind, path, _| {
         let names = parts(path).map_err(|found| refused(path, found))?;
@@ -85,6 +98,7 @@ pub(super) fn check(archive: impl Read, whole: &str) -> Result<u32> {
                 "out of order: folders come before what is in them, and names are sorted",
             ));
         }
+        windows.look(&here, kind == EntryType::Symlink);
         (last, last_is_folder) = (here, is_folder);
         Ok(())
     })?;
@@ -94,7 +108,8 @@ pub(super) fn check(archive: impl Read, whole: &str) -> Result<u32> {
             return Err(refused(whole.as_bytes(), "something after the end of the archive"));
         }
     }
-    mode.ok_or_else(|| refused(whole.as_bytes(), "an empty archive"))
+    let mode = mode.ok_or_else(|| refused(whole.as_bytes(), "an empty archive"))?;
+    Ok((mode, windows))
 }
 
 /// Calls `take` with each entry of an archive, its type, its path, and the target of a link. Returns what is behind its end.
@@ -195,14 +210,14 @@ fn one(
     root: &OwnedFd,
     path: &[u8],
     target: Option<Vec<u8>>,
-    folders: &mut Folders,
+    (modes, folders): (u32, &mut Folders),
 ) -> Result<()> {
     let parts = parts(path).map_err(|found| refused(path, found))?;
     let failed = |error: Errno| local(path, error.into());
     let Some((&name, above)) = parts.split_last() else {
         return match kind {
             EntryType::Directory => {
-                folders.insert(Vec::new(), attributes(entry.header()));
+                folders.insert(Vec::new(), attributes(entry.header(), modes));
                 Ok(())
             }
             _ => Err(refused(path, "not a folder, and has no name")),
@@ -225,7 +240,7 @@ fn one(
                 }
                 made => made.map_err(failed)?,
             }
-            folders.insert(parts.join(&b'/'), attributes(entry.header()));
+            folders.insert(parts.join(&b'/'), attributes(entry.header(), modes));
         }
         EntryType::Regular | EntryType::Continuous => {
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -235,7 +250,7 @@ fn one(
             if written != size {
                 return Err(refused(path, format!("cut off after {written} of {size} bytes")));
             }
-            let (mode, times) = attributes(entry.header());
+            let (mode, times) = attributes(entry.header(), modes);
             futimens(&file, &times).map_err(failed)?;
             fchmod(&file, mode).map_err(failed)?;
         }
@@ -297,9 +312,9 @@ fn made_folder(root: &OwnedFd, parts: &[&[u8]]) -> rustix::io::Result<OwnedFd> {
     Ok(folder)
 }
 
-/// The mode, without set-user-id and the like, and the time of change. A header that has none is that of a private file.
-fn attributes(header: &Header) -> (Mode, Timestamps) {
-    let mode = Mode::from_raw_mode(header.mode().unwrap_or(0o600) & 0o777);
+/// The mode, of which only the bits `modes` are kept, and the time of change. A header that has none is that of a private file.
+fn attributes(header: &Header, modes: u32) -> (Mode, Timestamps) {
+    let mode = Mode::from_raw_mode(header.mode().unwrap_or(0o600) & modes);
     let seconds = header.mtime().ok().and_then(|seconds| i64::try_from(seconds).ok()).unwrap_or_default();
     let time = Timespec { tv_sec: seconds, tv_nsec: 0 };
     (mode, Timestamps { last_access: time, last_modification: time })
@@ -425,6 +440,20 @@ mod tests {
             let pax = entry(EntryType::XHeader, "pax", "", format!("{length} path={path}\n").as_bytes());
             Place::new().assert_refused(&[pax, file("harmless", b"x")], path, "'..'");
         }
+    }
+
+    #[test]
+    fn a_name_that_no_file_of_windows_has_is_refused_in_an_archive_from_there() {
+        for path in ["C:/Windows/x", "c:x", "a\\b", "..\\x", "./d/x:stream"] {
+            let place = Place::new();
+            let root = OwnedFd::from(File::open(place.root()).unwrap());
+            let error = unpack(&*file(path, b"x"), &root, r"C:\dir").unwrap_err();
+            assert!(error.to_string().contains("a backslash or a colon"), "{path}: {error}");
+            assert_eq!(fs::read_dir(place.root()).unwrap().count(), 0);
+            // Elsewhere it is a name as any other.
+            unpack(&*file(path, b"x"), &root, "/dir").unwrap();
+        }
+        Place::new().assert_refused(&[file("../x", b"x")], "../x", "'..'");
     }
 
     #[test]
@@ -555,7 +584,7 @@ mod tests {
         let end = vec![0; 1024];
         let good =
             [folder("./"), folder("./a/"), file("a/x", b"x"), link("a/y"), file("b", b""), end.clone()];
-        assert_eq!(checked(&good).unwrap(), 0o4755);
+        assert_eq!(checked(&good).unwrap().0, 0o4755);
         let lone = vec![0; 512];
         for (archive, found) in [
             (vec![], "an empty archive"),
