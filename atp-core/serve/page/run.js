@@ -39,6 +39,9 @@ export function runMark(run) {
   return mark(...(STATES[run.state] ?? ["odd", "?", String(run.state)]));
 }
 
+/** What is done with bytes, by the word of the verb. */
+const DOING = { cp: "copying ", "vm-save": "saving " };
+
 /** How often it is said how far a run is, ms. */
 const SAY = 10_000;
 
@@ -123,7 +126,11 @@ export async function showRun(main, id, { signal, session }) {
       Object.entries(STATUSES).filter(([status]) => counts[status] || filter === status).map(([status, [tone, shape, means]]) =>
         h("button", { type: "button", class: `chip ${tone}`, title: means, "aria-pressed": String(filter === status), onclick: () => change({ status: filter === status ? "" : status }) },
           h("span", { class: "shape", "aria-hidden": "true" }, shape), `${number(counts[status] ?? 0)} ${status}`)));
-    const names = [...underWay.values()].slice(0, 8).map(([host, vm]) => target(host, vm));
+  }
+
+  function drawWorking() {
+    const names = [...underWay.values()].slice(0, 8).map(({ host, vm, done, total }) =>
+      total > 0 ? `${target(host, vm)} (${DOING[summary.op] ?? ""}${Math.floor(Math.min(done / total, 1) * 100)} %)` : target(host, vm));
     fill(working, names.length && !ended ? `Under way: ${names.join(", ")}${underWay.size > names.length ? `, and ${number(underWay.size - names.length)} more` : ""}.` : null);
   }
 
@@ -170,8 +177,12 @@ export async function showRun(main, id, { signal, session }) {
     if (signal.aborted) return;
     drawHead();
     drawProgress();
+    drawWorking();
     drawGroups();
   });
+
+  // Nothing else changes with it: what has the focus stays.
+  const drawFurther = perFrame(() => signal.aborted || drawWorking());
 
   function take(outcome) {
     const key = JSON.stringify([outcome.host, outcome.vm]);
@@ -202,8 +213,14 @@ export async function showRun(main, id, { signal, session }) {
         summary = { ...summary, state: "running", ended: null, stop_reason: null };
         break;
       case "started":
-        underWay.set(JSON.stringify([data.host, data.vm]), [data.host, data.vm]);
+        underWay.set(JSON.stringify([data.host, data.vm]), data);
         break;
+      case "progress": {
+        const key = JSON.stringify([data.host, data.vm]);
+        if (underWay.has(key)) underWay.set(key, data);
+        drawFurther();
+        return;
+      }
       case "finished":
         take(data);
         break;

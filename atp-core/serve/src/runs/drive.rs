@@ -47,6 +47,7 @@ pub(super) async fn drive(mut run: Run, activity: Activity) {
                 publish(files, outcome);
             }
             if let RunEvent::Finished(outcome) = &mut event {
+                active.progress.remove(outcome.host.as_ref(), outcome.vm.as_deref());
                 shorten(outcome);
                 if let Some(error) = active.refused.lock().remove(&TargetRow::of_outcome(outcome).key) {
                     take_out(outcome, &error);
@@ -77,7 +78,11 @@ pub(super) async fn drive(mut run: Run, activity: Activity) {
                     active.lines.add(host, vm, &event);
                     continue;
                 }
-                RunEvent::Progress { .. } | RunEvent::Unknown => continue,
+                RunEvent::Progress { host, vm, .. } => {
+                    active.progress.set(host, vm.as_deref(), seq, &event);
+                    continue;
+                }
+                RunEvent::Unknown => continue,
             };
             let Ok(data) = serde_json::to_string(&event) else { continue };
             seq += 1;

@@ -1,4 +1,5 @@
-//! The events of a run as a stream, read from the store; and the lines of its consoles, which are not stored.
+//! The events of a run as a stream, read from the store; and the lines of its consoles and the progress of its targets, which are
+//! not stored.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,9 +11,10 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use futures_util::stream::{self, Stream};
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::lines::{ConsoleLines, LinesAfter};
+use super::progress::TargetProgress;
 use super::visible;
 use crate::auth::Caller;
 use crate::body::Path;
@@ -25,6 +27,9 @@ const READ: i64 = 64;
 
 /// The most lines of consoles that are taken at a time.
 const LINES: usize = 256;
+
+/// How often the progress of targets is told to a client, at most.
+const PROGRESS: Duration = Duration::from_millis(500);
 
 /// How often a run that controllers share is looked at, if nothing is heard.
 const LOOK: Duration = Duration::from_secs(1);
@@ -66,11 +71,23 @@ impl Place {
 
 /// The events after one, until the run is not under way and there are no more.
 fn frames(service: Service, run: i64, after: Place) -> impl Stream<Item = Frame> + Send {
-    let console = service.runs().active(run).map(|active| Arc::clone(&active.lines));
+    let active = service.runs().active(run);
+    let progress = active.as_ref().map(|active| Arc::clone(&active.progress));
+    let console = active.map(|active| Arc::clone(&active.lines));
     // One that reads the run for the first time has the outcomes.
     let console = console.or_else(|| (after.line > 0).then(|| service.runs().lines_of_ended(run))?);
-    let reader =
-        Reader { service, run, console, place: after, read: VecDeque::new(), lines: VecDeque::new() };
+    let reader = Reader {
+        service,
+        run,
+        console,
+        progress,
+        place: after,
+        read: VecDeque::new(),
+        lines: VecDeque::new(),
+        latest: VecDeque::new(),
+        seen: 0,
+        progress_at: Instant::now(),
+    };
     stream::unfold(reader, |mut reader| async move {
         let frame = reader.next().await?;
         Some((frame, reader))
@@ -83,16 +100,22 @@ struct Reader {
     run: i64,
     /// The lines of its consoles, if it was under way here when the stream began, or had ended since the client has read some.
     console: Option<Arc<ConsoleLines>>,
+    /// The progress of its targets, if it was under way here when the stream began.
+    progress: Option<Arc<TargetProgress>>,
     place: Place,
     read: VecDeque<(i64, String, String)>,
     lines: VecDeque<(u64, String)>,
+    latest: VecDeque<String>,
+    /// The last change of the progress that was read, and when it is read again.
+    seen: u64,
+    progress_at: Instant,
 }
 
 impl Reader {
     async fn next(&mut self) -> Option<Frame> {
         loop {
             // Lines that came before an event are there before it is stored.
-            if let Some(frame) = self.line() {
+            if let Some(frame) = self.line().or_else(|| self.progress()) {
                 return Some(frame);
             }
             if let Some((seq, event, data)) = self.read.pop_front() {
@@ -116,9 +139,19 @@ impl Reader {
                         None => std::future::pending().await,
                     }
                 };
+                let progress = async {
+                    match &self.progress {
+                        Some(progress) => {
+                            sleep_until(self.progress_at).await;
+                            progress.wait(self.seen).await;
+                        }
+                        None => std::future::pending().await,
+                    }
+                };
                 tokio::select! {
                     () = news?.wait(self.place.event) => {}
                     () = lines => {}
+                    () = progress => {}
                 }
             }
         }
@@ -140,6 +173,21 @@ impl Reader {
         let (number, data) = self.lines.pop_front()?;
         self.place.line = number;
         Some(Frame { id: self.place.id(), event: "console".to_owned(), data })
+    }
+
+    /// How far the next target is of which that is news.
+    fn progress(&mut self) -> Option<Frame> {
+        if self.latest.is_empty()
+            && Instant::now() >= self.progress_at
+            && let Some(progress) = &self.progress
+        {
+            let (latest, seen) = progress.news(self.seen, self.place.event);
+            self.latest.extend(latest);
+            self.seen = seen;
+            self.progress_at = Instant::now() + PROGRESS;
+        }
+        let data = self.latest.pop_front()?;
+        Some(Frame { id: self.place.id(), event: "progress".to_owned(), data })
     }
 }
 

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::lines::ConsoleLines;
+use super::progress::TargetProgress;
 use crate::settings::ServeConfig;
 use crate::store::{Change, Refused, Store};
 use crate::time::{Clock, millis};
@@ -42,8 +43,9 @@ pub(super) struct Active {
     pub(super) statistics: Mutex<RunStatistics>,
     /// What the store has refused of its outcomes, and their events do not have either.
     pub(super) refused: Refused,
-    /// Apart from the rest: a reader that waits for lines does not keep `last` from being dropped.
+    /// Apart from the rest, as is the next: a reader that waits for them does not keep `last` from being dropped.
     pub(super) lines: Arc<ConsoleLines>,
+    pub(super) progress: Arc<TargetProgress>,
 }
 
 impl Runs {
@@ -73,7 +75,8 @@ impl Runs {
         }
         let (control, last) = (RunControl::default(), watch::Sender::new(last));
         let (statistics, lines) = (Mutex::default(), Arc::<ConsoleLines>::default());
-        let active = Arc::new(Active { control, last, statistics, refused: Refused::default(), lines });
+        let (refused, progress) = (Refused::default(), Arc::<TargetProgress>::default());
+        let active = Arc::new(Active { control, last, statistics, refused, lines, progress });
         all.insert(run, active.clone());
         self.ended.lock().retain(|(of, _)| *of != run);
         Some(active)

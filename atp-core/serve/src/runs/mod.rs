@@ -8,6 +8,7 @@ mod events;
 mod junit;
 mod kept;
 mod lines;
+mod progress;
 mod resume;
 mod share;
 mod start;
@@ -99,7 +100,7 @@ pub(crate) fn routes() -> Vec<Route> {
         id(Route::get("/api/v1/runs/{id}/events", events::follow))
             .about(
                 "The run's events, from the first or from Last-Event-ID on, until it has ended. Lines of consoles are sent while they \
-                 are new; a mark stands in the text where some are missing.",
+                 are new; a mark stands in the text where some are missing. Of the progress of targets under way the latest is sent.",
             )
             .header("Last-Event-ID", "The id of the last event that the client has.")
             .answers_with(200, Some(Content::of(sse::CONTENT_TYPE))),

@@ -4,12 +4,14 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use atp_api::serve::Role;
+use atp_fleet::HostFault;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use crate::bed::{Bed, get};
+use crate::files::upload;
 
 /// How long an event is waited for. It is never reached.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -341,5 +343,45 @@ async fn lines_of_consoles_are_resumed_and_end_with_their_run() {
     let mut new = Stream::open(&bed, &path, &viewer, None).await;
     while let Some(event) = new.next().await {
         assert!(!is_line(&event), "{event:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_progress_of_a_copy_is_told_while_it_is_under_way_and_not_kept() {
+    let bed = Bed::start(1, 1).await;
+    let token = bed.token(Role::Operator, &[], &[]);
+    let total = 8 << 20;
+    let file = upload(&bed, &token, "large", vec![7; total]).await.json();
+    let host = bed.fleet.host(1).unwrap();
+    host.set_fault(HostFault::Slow { by: Duration::from_secs(1) });
+    let operation = json!({"op": "push", "source": file["id"], "destination": "/tmp/large"});
+    let request = json!({"targets": {"selectors": ["*"]}, "operation": operation,
+                         "policy": {"timeout_ms": 600_000}});
+    let run = bed.post("/api/v1/runs", &token, &request).await;
+    assert_eq!(run.status, 201, "{}", run.text());
+    let path = format!("/api/v1/runs/{}/events", run.json()["id"]);
+    let is_progress = |event: &Event| event.word == "progress";
+    let mut stream = Stream::open(&bed, &path, &token, None).await;
+    // Of a target that was not started there is none.
+    let started = stream.until(|event| event.word == "started" || is_progress(event)).await;
+    assert_eq!(started.word, "started");
+    let first = stream.until(is_progress).await;
+    assert_eq!((&first.data["vm"], &first.data["total"]), (&json!("vm1"), &json!(total)));
+    // One that comes later, or again, has the latest.
+    for after in [None, Some(first.id.as_str())] {
+        let mut late = Stream::open(&bed, &path, &token, after).await;
+        let latest = late.until(|event| is_progress(event) || event.word == "finished").await;
+        assert!(latest.data["done"].as_u64() >= first.data["done"].as_u64(), "{latest:?}");
+    }
+    host.set_fault(None);
+    let aborted = bed.post(&path.replace("events", "abort"), &token, &json!({})).await;
+    assert!(aborted.status.is_success(), "{}", aborted.text());
+    stream.until(|event| event.word == "finished").await;
+    while let Some(event) = stream.next().await {
+        assert!(!is_progress(&event), "{event:?}");
+    }
+    let mut new = Stream::open(&bed, &path, &token, None).await;
+    while let Some(event) = new.next().await {
+        assert!(!is_progress(&event), "{event:?}");
     }
 }
