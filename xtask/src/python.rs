@@ -74,6 +74,10 @@ fn check(
     let mut pyright = Command::new(tools.join("bin/pyright"));
     pyright.current_dir(package).arg("--pythonpath").arg(&python).args(SOURCES);
     succeed(&mut pyright)?;
+    // The stub of the extension module is what the module is.
+    let mut stubtest = Command::new(tools.join("bin/stubtest"));
+    stubtest.env("PYTHONPATH", only_file(&tests.join("lib"))?.join("site-packages"));
+    succeed(stubtest.args(["--concise", "atp_libvirt._native"]))?;
     let mut pytest = if is_on_testbed {
         cargo::build(&["atp-testbed"])?;
         let testbed = cargo::binary("testbed")?;
@@ -113,7 +117,7 @@ fn empty(folder: &Path) -> Result<()> {
 fn only_file(folder: &Path) -> Result<PathBuf> {
     let unreadable = |error: std::io::Error| format!("{}: {error}", folder.display());
     let mut files = fs::read_dir(folder).map_err(unreadable)?;
-    let file = files.next().ok_or_else(|| format!("{}: no wheel was made", folder.display()))?;
+    let file = files.next().ok_or_else(|| format!("{}: there is nothing", folder.display()))?;
     file.map(|file| file.path()).map_err(unreadable)
 }
 
@@ -121,7 +125,9 @@ fn only_file(folder: &Path) -> Result<PathBuf> {
 fn succeed(command: &mut Command) -> Result<()> {
     let name = command.get_program().display().to_string();
     for (variable, _) in env::vars_os() {
-        if variable.as_encoded_bytes().starts_with(b"PYTHON") || variable == "VIRTUAL_ENV" {
+        let is_given = command.get_envs().any(|(given, _)| given == variable);
+        let is_of_python = variable.as_encoded_bytes().starts_with(b"PYTHON") || variable == "VIRTUAL_ENV";
+        if is_of_python && !is_given {
             command.env_remove(variable);
         }
     }

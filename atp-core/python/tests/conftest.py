@@ -47,6 +47,14 @@ class Simulated:
         self._process.wait()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Locks of VMs are those of this session."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def simulated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Simulated]:
     """Two hosts with two VMs each."""
@@ -61,4 +69,3 @@ def hung(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Simulated]:
     fleet = Simulated(tmp_path_factory.mktemp("hung"), ["--hosts", "10", "--vms", "2", "--faults", "hung=100%"])
     yield fleet
     fleet.close()
-

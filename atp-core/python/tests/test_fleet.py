@@ -571,3 +571,11 @@ def test_a_stream_that_another_thread_closes_has_ended() -> None:
         source: Any = Source()
         stream = Letters(source)
         assert list(stream) == []
+
+
+def test_a_stream_is_stopped_in_its_own_block(simulated: Simulated) -> None:
+    with Fleet(simulated.config) as fleet:
+        with fleet.stream.exec("*", ["true"], timeout=30) as outcomes:
+            first = next(outcomes)
+            outcomes.stop()
+            assert {first.op, *(outcome.op for outcome in outcomes)} == {"exec"}

@@ -1,10 +1,14 @@
 """The package as it is installed."""
 
+import sys
+import typing
 from importlib import metadata
 from pathlib import Path
 
 import atp_libvirt
+import pytest
 from atp_libvirt import _native
+from atp_libvirt._fleet import Streamed
 
 
 def test_the_extension_needs_neither_libvirt_nor_a_library_of_python() -> None:
@@ -23,3 +27,18 @@ def test_types_and_the_plugin_are_installed() -> None:
 def test_every_name_of_the_package_has_a_docstring() -> None:
     for name in atp_libvirt.__all__:
         assert getattr(atp_libvirt, name).__doc__, name
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="the types of options by name are in typing since 3.11")
+def test_types_can_be_read_by_programs() -> None:
+    for face in (atp_libvirt.Fleet, atp_libvirt.AsyncFleet, atp_libvirt.Vm, atp_libvirt.AsyncVm, Streamed):
+        methods = [name for name in dir(face) if not name.startswith("_") and callable(getattr(face, name))]
+        assert len(methods) > 20
+        for name in methods:
+            assert "return" in typing.get_type_hints(getattr(face, name)), (face, name)
+
+
+def test_licences_are_in_the_wheel() -> None:
+    files = [Path(str(file)).name for file in metadata.files("atp_libvirt") or ()]
+    assert {"LICENSE-MIT", "LICENSE-APACHE"} <= {*files}
+    assert "pytest>=7.2" in str(metadata.metadata("atp_libvirt").get_all("Requires-Dist"))

@@ -6,14 +6,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable, List
 
 import pytest
 from conftest import Simulated
 
 HEAD = """
-import os, sys, threading, time
+import os, signal, sys, threading, time
 from atp_libvirt import Fleet, ForkedError
+# Who runs the tests in the background may have it ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 fleet = Fleet(sys.argv[1])
 """
 
@@ -43,30 +45,74 @@ def wait_for_word(process: "subprocess.Popen[str]", word: str) -> None:
     assert process.stdout.readline().strip() == word
 
 
+#: A call that hangs, in each way in which one is made.
+CALLS = {
+    "outcomes": 'fleet.exec("*", ["true"], timeout=600)',
+    "stream": 'next(fleet.stream.exec("*", ["true"], timeout=600))',
+    "asyncio": "asyncio.run(work())",
+}
+
+WORK = """
+import asyncio
+from atp_libvirt import AsyncFleet
+async def work():
+    async with AsyncFleet(sys.argv[1]) as asynchronous:
+        await asyncio.gather(*(asynchronous.exec("*", ["true"], timeout=600) for _ in range(3)))
+"""
+
+
+def best_of_three(measured: Callable[[], float], most: float) -> None:
+    """Something takes no longer than this many seconds, on a machine that has other work too."""
+    took: List[float] = []
+    while len(took) < 3:
+        took.append(measured())
+        if took[-1] <= most:
+            return
+    raise AssertionError(f"{took} s, and {most} s are the most")
+
+
 def test_the_interpreter_ends_while_calls_hang(hung: Simulated) -> None:
-    process = start(HANGING, hung.config)
-    wait_for_word(process, "hanging")
-    # The timeout of the calls is ten minutes; the bound is far below it and generous to a loaded machine.
-    _, stderr = process.communicate(timeout=20)
-    assert process.returncode == 0, stderr
-    assert "Fatal" not in stderr and "panicked" not in stderr, stderr
+    def end() -> float:
+        process = start(HANGING, hung.config)
+        wait_for_word(process, "hanging")
+        began = time.monotonic()
+        # The timeout of the calls is ten minutes.
+        _, stderr = process.communicate(timeout=120)
+        took = time.monotonic() - began
+        assert process.returncode == 0, stderr
+        assert "Fatal" not in stderr and "panicked" not in stderr, stderr
+        return took
+
+    # 2 seconds are promised; five times as many are for a slow machine.
+    best_of_three(end, 10)
 
 
-def test_ctrl_c_interrupts_calls_that_hang(hung: Simulated) -> None:
-    code = """
+@pytest.mark.parametrize("call", list(CALLS))
+def test_ctrl_c_interrupts_calls_that_hang(hung: Simulated, call: str) -> None:
+    code = f"""
+{WORK}
 try:
     print("calling", flush=True)
-    fleet.exec("*", ["true"], timeout=600)
+    {CALLS[call]}
 except KeyboardInterrupt:
-    print("interrupted", flush=True)
+    print(time.monotonic(), flush=True)
     assert fleet.hosts()
 """
-    process = start(code, hung.config)
-    wait_for_word(process, "calling")
-    time.sleep(1)
-    process.send_signal(signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=20)
-    assert (process.returncode, stdout) == (0, "interrupted\n"), stderr
+
+    def interrupt() -> float:
+        process = start(code, hung.config)
+        wait_for_word(process, "calling")
+        # Most likely it hangs by then; one that has not begun is interrupted as well.
+        time.sleep(1)
+        sent = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=120)
+        assert process.returncode == 0, stderr
+        # The clock is that of all processes of the machine.
+        return float(stdout) - sent
+
+    # Half a second is promised. The fleet of coroutines is closed in this time too.
+    best_of_three(interrupt, 10 if call == "asyncio" else 5)
 
 
 def test_the_interpreter_ends_while_many_services_are_silent() -> None:

@@ -303,18 +303,20 @@ HEAD_OF_FACES = '''"""The faces of a fleet. Written by `tools/generate.py` from 
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING, Any, Mapping, Optional, Sequence, TypeVar, Union
 
 from . import _verbs
 from ._data import (
 {names})
+from ._outcomes import Outcome, Outcomes
+from ._streams import AsyncStream, Stream
 from ._verbs import Operation, Options, Selectors, VmOptions
 
-if TYPE_CHECKING:
+if sys.version_info >= (3, 11):
+    from typing import Unpack
+elif TYPE_CHECKING:
     from typing_extensions import Unpack
-
-    from ._outcomes import Outcome, Outcomes
-    from ._streams import AsyncStream, Stream
 
 D = TypeVar("D")
 '''

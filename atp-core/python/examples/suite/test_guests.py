@@ -1,6 +1,6 @@
 """A suite that shares four VMs among four workers. Their disks have to keep snapshots (qcow2).
 
-    pip install atp_libvirt pytest pytest-xdist
+    pip install target/python/wheels/atp_libvirt-*.whl pytest pytest-xdist     # the wheel of `cargo xtask python`
     pytest -n 4 --atp-config fleet.toml --atp-evidence evidence --junit-xml report.xml
 """
 

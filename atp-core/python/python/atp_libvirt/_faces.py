@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING, Any, Mapping, Optional, Sequence, TypeVar, Union
 
 from . import _verbs
@@ -22,13 +23,14 @@ from ._data import (
     WaitReport,
     XmlReport,
 )
+from ._outcomes import Outcome, Outcomes
+from ._streams import AsyncStream, Stream
 from ._verbs import Operation, Options, Selectors, VmOptions
 
-if TYPE_CHECKING:
+if sys.version_info >= (3, 11):
+    from typing import Unpack
+elif TYPE_CHECKING:
     from typing_extensions import Unpack
-
-    from ._outcomes import Outcome, Outcomes
-    from ._streams import AsyncStream, Stream
 
 D = TypeVar("D")
 

@@ -7,6 +7,7 @@ import atexit
 import concurrent.futures.thread
 import json
 import os
+import sys
 import threading
 from dataclasses import dataclass
 from time import monotonic, sleep
@@ -35,7 +36,9 @@ from ._streams import (
 from ._verbs import Operation, Options, Selectors, VmOptions, console_lines, request, selected, vms
 from ._vm import AsyncVm, Vm, only
 
-if TYPE_CHECKING:
+if sys.version_info >= (3, 11):
+    from typing import Unpack
+elif TYPE_CHECKING:
     from typing_extensions import Unpack
 
 D = TypeVar("D")

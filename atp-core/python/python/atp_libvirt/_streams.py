@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections import deque
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Deque, Dict, Generic, List, Optional, Type, TypeVar, Union, cast
+from typing import TYPE_CHECKING, Any, Deque, Dict, Generic, List, Optional, Type, TypeVar, Union, cast
 
 from . import _errors, _native, _statistics
 from ._loops import loop
 from ._outcomes import Outcome, Outcomes
+
+if sys.version_info >= (3, 11):
+    from typing import Self
+elif TYPE_CHECKING:
+    from typing_extensions import Self
 
 D = TypeVar("D")
 T = TypeVar("T")
@@ -77,7 +83,7 @@ class _Stream(Generic[T]):
 class _Iterator(_Stream[T]):
     """A stream for threads. They may share it: each item is given once."""
 
-    def __iter__(self) -> _Iterator[T]:
+    def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> T:
@@ -100,7 +106,7 @@ class _Iterator(_Stream[T]):
         """Ends it early: targets under way are cancelled."""
         self._end()
 
-    def __enter__(self) -> _Iterator[T]:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -118,7 +124,7 @@ class _AsyncIterator(_Stream[T]):
     #: The next portion, while it is waited for.
     _asked: Optional[asyncio.Task[Any]] = None
 
-    def __aiter__(self) -> _AsyncIterator[T]:
+    def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> T:
@@ -142,7 +148,7 @@ class _AsyncIterator(_Stream[T]):
             self._asked.cancel()
             self._asked = None
 
-    async def __aenter__(self) -> _AsyncIterator[T]:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Optional, TypeVar
 
 from . import _native
@@ -11,9 +12,12 @@ from ._faces import AsyncVmVerbs, VmVerbs
 from ._outcomes import Outcome, Outcomes
 from ._verbs import Operation, VmOptions, escaped, vms
 
-if TYPE_CHECKING:
+if sys.version_info >= (3, 11):
+    from typing import Unpack
+elif TYPE_CHECKING:
     from typing_extensions import Unpack
 
+if TYPE_CHECKING:
     from ._fleet import AsyncFleet, Fleet
 
 D = TypeVar("D")

@@ -1,33 +1,48 @@
 """The pytest plugin: virtual machines for tests.
 
-The fixture ``vms`` gives a test the VMs that its marker asks for, and ``vm`` one of them. No two tests on this machine have a VM at
-the same time: workers of pytest-xdist wait for each other.
+The fixture ``vms`` gives a test the VMs that its marker asks for, and ``vm`` one of them. No two tests of this user on this machine have
+a VM at the same time: workers of pytest-xdist wait for each other.
 """
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
+import json
 import os
+import shlex
 import shutil
-import tempfile
+import sys
 import time
 import uuid
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from pathlib import Path
-from typing import IO, Any, Callable, Dict, Generator, Iterator, List, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Generator, Iterator, List, Optional, Sequence, Tuple, TypeVar, cast
 
 import pytest
 
 from ._data import ConsoleReport, ExecReport
-from ._errors import AtpError
+from ._errors import AtpError, NotFreeError
+from ._faces import VmVerbs
 from ._fleet import Fleet
 from ._outcomes import Outcome, Outcomes
-from ._reservations import attempt
-from ._verbs import escaped
+from ._reservations import Reserved
 from ._streams import Stream
+from ._verbs import Operation, Options, VmOptions, escaped
 
-#: How often it is looked whether VMs have become free, seconds.
+if sys.version_info >= (3, 11):
+    from typing import Unpack
+elif TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+D = TypeVar("D")
+
+#: How soon it is looked again whether VMs have become free, seconds; each further look comes later.
 _INTERVAL = 0.2
+
+#: How long it is at most until the next look, seconds.
+_LONGEST_INTERVAL = 2.0
 
 #: How long a snapshot of a VM may take to be made, reverted to or removed, seconds.
 _SNAPSHOT_TIMEOUT = 120
@@ -38,18 +53,25 @@ _CONSOLE_TIMEOUT = 86400
 #: How long a test waits for its consoles to be open, seconds.
 _CONSOLE_PATIENCE = 5
 
+#: How many lines of a console are in a report. The file has all.
+_CONSOLE_LINES = 50
+
+#: How much of the end of a console's file is read for them, bytes.
+_CONSOLE_TAIL = 65536
+
 #: How long a picture may take, seconds.
 _SCREENSHOT_TIMEOUT = 10
 
 _KEY: pytest.StashKey[_Hold] = pytest.StashKey()
 
-#: What no test gets any more: VMs of failed tests that are kept as they are. Locks end with this process, reservations with their time.
+#: What no other test of this process gets any more: their locks end with it.
 _kept: List[_Hold] = []
 
 
-@dataclass
-class Vm:
-    """A virtual machine that a test has to itself."""
+@dataclass(eq=False)
+class Vm(VmVerbs):
+    """A virtual machine that a test has to itself. Its verbs are those of :class:`atp_libvirt.Vm`, but :meth:`exec` and :meth:`shell`
+    return the report at once."""
 
     #: The fleet that it is in.
     fleet: Fleet = field(repr=False)
@@ -59,33 +81,111 @@ class Vm:
     name: str
     #: Its identity.
     uuid: str
-    #: What the test has run in it, for the report of a failure.
-    log: List[str] = field(repr=False)
+    #: What the test has done with it, for the report of a failure.
+    log: List[str] = field(default_factory=lambda: [], repr=False)
 
     @property
     def target(self) -> str:
         """The selector of this VM alone, for the verbs of the fleet."""
         return f"{self.host}/{escaped(self.name)}"
 
-    def exec(self, argv: Sequence[str], *, check: bool = True, **options: Any) -> ExecReport:
+    def exec(  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, argv: Sequence[str], *, check: bool = True, **options: Any
+    ) -> ExecReport:
         """Runs a program in the guest; see :meth:`Fleet.exec`.
 
         :param check: Whether an exit code that is not 0 is an error.
         :raises OutcomeError: It could not be run, or has failed.
         """
-        return self._ran(" ".join(argv), self.fleet.exec(self.target, argv, **options)[0], check)
+        return self._ran(shlex.join(argv), super().exec(argv, **options), check)
 
-    def shell(self, line: str, *, check: bool = True, **options: Any) -> ExecReport:
+    def shell(  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, line: str, *, check: bool = True, **options: Any
+    ) -> ExecReport:
         """Runs a line of the guest's shell; see :meth:`exec`."""
-        return self._ran(line, self.fleet.shell(self.target, line, **options)[0], check)
+        return self._ran(line, super().shell(line, **options), check)
+
+    def state(self, **options: Unpack[VmOptions]) -> str:
+        """Its state now, such as ``running``.
+
+        :raises OutcomeError: It cannot be asked for.
+        """
+        return self.fleet.vms(self.target, **options)[0].unwrap().state
+
+    def _run(self, operation: Operation[D], options: VmOptions) -> Outcome[D]:
+        outcome = self.fleet._run(operation, cast("Options", options))[0]
+        if outcome.op != "exec":
+            self.log.append(f"{outcome.op}: {outcome.error or outcome.status}")
+        return outcome
 
     def _ran(self, shown: str, outcome: Outcome[ExecReport], check: bool) -> ExecReport:
         data = outcome.data
-        written = outcome.status if data is None else data.stdout.text + data.stderr.text
-        self.log.append(f"$ {shown}\n{written}")
+        if data is None:
+            self.log.append(f"$ {shown}\n{outcome.error or outcome.status}")
+        else:
+            code = f"exit code {data.exit_code}" if data.signal is None else f"signal {data.signal}"
+            self.log.append(f"$ {shown}\n{data.stdout.text}{data.stderr.text}[{code}]")
         if data is not None and (outcome.ok or not check):
             return data
         return outcome.unwrap()
+
+
+@dataclass
+class _Lock:
+    """A VM that this process has, among those of this user on this machine.
+
+    Its file has what is to be done with the VM before another test may have it, also when this process has died.
+    """
+
+    descriptor: int
+    file: Path
+
+    @classmethod
+    def take(cls, uuid: str) -> Optional[_Lock]:
+        """None if another one has the VM."""
+        file = _folder() / f"{uuid}.lock"
+        try:
+            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise pytest.UsageError(
+                f"locks of VMs are files in {file.parent}: {error} (hint: XDG_STATE_HOME names another folder)"
+            ) from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        return cls(descriptor, file)
+
+    def note(self, *, snapshot: Optional[str] = None, is_own: bool = False, is_kept: bool = False) -> None:
+        """Writes down how the VM is taken back, and whether a person does that."""
+        self._write(json.dumps({"snapshot": snapshot, "is_own": is_own, "is_kept": is_kept}))
+
+    def clear(self) -> None:
+        """Writes down that the next test may have it."""
+        self._write("")
+
+    def noted(self) -> Optional[Dict[str, Any]]:
+        """What was written down, if anything. What cannot be read is left to a person."""
+        text = os.pread(self.descriptor, 4096, 0)
+        if not text.strip():
+            return None
+        try:
+            note = json.loads(text)
+            return {"snapshot": note["snapshot"], "is_own": bool(note["is_own"]), "is_kept": bool(note["is_kept"])}
+        except (KeyError, TypeError, ValueError):
+            return {"snapshot": None, "is_own": False, "is_kept": True}
+
+    def free(self) -> None:
+        """Another one may have the VM."""
+        # A process that was forked may still have the file open.
+        fcntl.flock(self.descriptor, fcntl.LOCK_UN)
+        os.close(self.descriptor)
+
+    def _write(self, text: str) -> None:
+        os.ftruncate(self.descriptor, 0)
+        os.pwrite(self.descriptor, text.encode(), 0)
 
 
 @dataclass
@@ -94,12 +194,15 @@ class _Hold:
 
     fleet: Fleet
     vms: List[Vm]
-    #: Gives them back.
-    free: Callable[[], Any]
+    locks: List[_Lock]
+    #: The same VMs in the file, or the service, that other jobs use too.
+    reserved: Optional[Reserved] = None
     #: The folder of the test's evidence, if any is collected.
     folder: Optional[Path] = None
     #: The snapshot that the VMs go back to, and whether the test has made it.
     snapshot: Optional[Tuple[str, bool]] = None
+    #: Whether the VMs may be changed in a way that is not known.
+    is_unclear: bool = False
     consoles: Optional[Stream[ConsoleReport]] = None
     has_failed: bool = False
     #: Whether the VMs were given back.
@@ -117,20 +220,32 @@ class _Hold:
             kind, _, name = isolate.partition(":")
             if kind != "snapshot":
                 raise pytest.UsageError(f"isolate={isolate!r}: 'snapshot' and 'snapshot:NAME' are known")
-            if name:
-                self._revert(name)
-                self.snapshot = (name, False)
-            else:
-                name = f"atp-test-{uuid.uuid4().hex[:12]}"
-                made = self.fleet.snapshot_create(self.targets, name, timeout=_SNAPSHOT_TIMEOUT)
-                if made.failed:
-                    self._delete(name)
-                made.raise_for_failures()
-                self.snapshot = (name, True)
+            self._isolate(name or f"atp-test-{uuid.uuid4().hex[:12]}", is_own=not name)
         if self.folder is not None:
             self.folder.mkdir(parents=True, exist_ok=True)
             self.consoles = self.fleet.stream.console(self.targets, self.folder, timeout=_CONSOLE_TIMEOUT)
             self._wait_for_consoles(self.folder)
+
+    def _isolate(self, name: str, is_own: bool) -> None:
+        """Makes the snapshot that the VMs go back to, or takes them to one that they have."""
+        for lock in self.locks:
+            lock.note(snapshot=name, is_own=is_own)
+        # Until it is known how it went.
+        self.is_unclear = True
+        prepare = self.fleet.snapshot_create if is_own else self.fleet.snapshot_revert
+        try:
+            done: Outcomes[Any] = prepare(self.targets, name, timeout=_SNAPSHOT_TIMEOUT)
+        except AtpError as error:
+            self.is_unclear = error.effect != "none"
+            raise
+        self.is_unclear = any(outcome.effect != "none" for outcome in done.failed)
+        if not done.failed:
+            self.snapshot = (name, is_own)
+        elif not self.is_unclear and is_own and done.ok:
+            made = {outcome.uuid for outcome in done.ok}
+            targets = [vm.target for vm in self.vms if vm.uuid in made]
+            self.is_unclear = len(_delete(self.fleet, targets, name).ok) != len(made)
+        done.raise_for_failures()
 
     def collect(self) -> List[Tuple[str, str]]:
         """What is known of the VMs of a failed test, as sections of its report."""
@@ -155,25 +270,48 @@ class _Hold:
         if self.folder is not None and not self.has_failed:
             shutil.rmtree(self.folder, ignore_errors=True)
         if keep and self.has_failed:
+            name, is_own = self.snapshot or (None, False)
+            for lock in self.locks:
+                lock.note(snapshot=name, is_own=is_own, is_kept=True)
             _kept.append(self)
             return
         try:
+            self._check_time()
+            if self.is_unclear:
+                # Whoever has them next takes them back; this error is told already.
+                _kept.append(self)
+                return
             if self.snapshot is not None:
-                name, is_own = self.snapshot
-                self._revert(name)
-                if is_own:
-                    self._delete(name).raise_for_failures()
+                _take_back(self.fleet, self.targets, *self.snapshot)
         except BaseException:
             # No other test gets a VM that is not as it was.
             _kept.append(self)
             raise
+        for lock in self.locks:
+            lock.clear()
         self.free()
 
-    def _revert(self, name: str) -> None:
-        self.fleet.snapshot_revert(self.targets, name, timeout=_SNAPSHOT_TIMEOUT).raise_for_failures()
+    def _check_time(self) -> None:
+        """What another job may have by now is left alone."""
+        if self.reserved is None:
+            return
+        now = datetime.now(timezone.utc)
+        late = [f"{one.target}, {(now - one.until).total_seconds():.0f} s ago" for one in self.reserved if one.until <= now]
+        if late:
+            raise NotFreeError(
+                f"the reservation ended while the test went on, and others may have had the VM: {'; '.join(late)}",
+                kind="not-free",
+                effect="unknown",
+                hint="--atp-reserve-for=SECONDS is how long a test may have its VMs",
+            )
 
-    def _delete(self, name: str) -> Outcomes[Any]:
-        return self.fleet.snapshot_delete(self.targets, name, timeout=_SNAPSHOT_TIMEOUT)
+    def free(self) -> None:
+        try:
+            if self.reserved is not None:
+                self.reserved.release()
+        finally:
+            for lock in self.locks:
+                lock.free()
 
     def _screen(self, vm: Vm, folder: Path) -> str:
         """Takes a picture; says where it is, or why there is none."""
@@ -194,7 +332,7 @@ class _Hold:
             time.sleep(0.05)
 
     def _consoles(self) -> Iterator[Tuple[str, str]]:
-        """Ends the capture; says where the files are, or why there are none."""
+        """Ends the capture; says where the files are and how they end, or why there are none."""
         if self.consoles is None:
             return
         captures, self.consoles = self.consoles, None
@@ -206,7 +344,7 @@ class _Hold:
                 if report is not None and report.file is not None:
                     self.evidence.append(report.file)
                     faults = "".join(f"\n{fault.fault}: {fault.line}" for fault in report.first_faults)
-                    text = f"{report.file}{faults}" + (f"\n{text}" if text else "")
+                    text = f"{report.file}{faults}\n{_tail(Path(report.file))}" + (f"\n{text}" if text else "")
                 yield f"console of {outcome.target}", text
         except AtpError as error:
             yield "consoles", str(error)
@@ -214,7 +352,9 @@ class _Hold:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("atp", "virtual machines (atp_libvirt)")
-    group.addoption("--atp-config", metavar="FILE", help="settings file of the fleet, instead of atp's own files")
+    group.addoption(
+        "--atp-config", metavar="FILE", help="settings file of the fleet, instead of atp's own files"
+    )
     group.addoption(
         "--atp-evidence",
         metavar="FOLDER",
@@ -223,12 +363,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--atp-keep",
         action="store_true",
-        help="leave the VMs of a failed test as they are: no other test of this process gets them",
+        help="leave the VMs of a failed test as they are: no other test gets them until somebody gives them back",
     )
     group.addoption(
         "--atp-reservations",
         metavar="FILE",
-        help="reserve VMs in FILE, as `atp reserve` does, and not only among tests of this user",
+        help="reserve VMs in FILE, as `atp reserve` does, and not only among tests of this user; a service does so without it",
     )
     group.addoption(
         "--atp-reserve-for",
@@ -265,7 +405,10 @@ def vms(request: pytest.FixtureRequest, fleet: Fleet) -> Iterator[List[Vm]]:
     wanted: Dict[str, Any] = {} if marker is None else dict(marker.kwargs)
     selectors = ["*"] if marker is None or not marker.args else list(marker.args)
     isolate = wanted.pop("isolate", None)
-    hold = _take(request, fleet, selectors, wanted.pop("count", 1), {"state": "running", **wanted})
+    count = wanted.pop("count", 1)
+    if count < 1:
+        raise pytest.UsageError(f"count={count!r}: at least one VM is wanted")
+    hold = _take(request.config, fleet, selectors, count, {"state": "running", **wanted})
     evidence = request.config.getoption("--atp-evidence")
     if evidence is not None:
         hold.folder = Path(evidence).absolute() / _file_name(request.node.nodeid)
@@ -284,107 +427,240 @@ def vm(vms: List[Vm]) -> Vm:
     return vms[0]
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item, call: pytest.CallInfo[None]
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    report = yield
+# The newer kind of wrapper is an error for the pytest 7 of distributions.
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
+    result = yield
+    report = cast("pytest.TestReport", result.get_result())
     hold = item.stash.get(_KEY, None)
     if hold is not None and report.failed and not hold.is_over:
         hold.has_failed = True
         report.sections.extend(hold.collect())
         item.user_properties.extend(("evidence", file) for file in hold.evidence)
         if item.config.getoption("--atp-keep"):
-            report.sections.append(("kept as they are", _kept_as(hold)))
+            report.sections.append(("kept as they are", _kept_as(hold, item.config)))
         report.user_properties = list(item.user_properties)
-    return report
 
 
-def _kept_as(hold: _Hold) -> str:
-    """How a person gives kept VMs back."""
-    if hold.snapshot is None:
-        return "\n".join(hold.targets)
-    name, is_own = hold.snapshot
-    lines = [f"atp snapshot revert {target} {name}" for target in hold.targets]
-    if is_own:
-        lines += [f"atp snapshot delete {target} {name}" for target in hold.targets]
-    return "\n".join(lines)
+def _kept_as(hold: _Hold, config: pytest.Config) -> str:
+    """How a person gives kept VMs back, as commands of a shell."""
+    lines: List[str] = []
+    if hold.snapshot is not None:
+        name, is_own = hold.snapshot
+        commands = ["revert", "delete"] if is_own else ["revert"]
+        lines += [
+            f"atp snapshot {command} {shlex.quote(target)} {shlex.quote(name)}"
+            for command in commands
+            for target in hold.targets
+        ]
+    if hold.reserved is not None:
+        file = config.getoption("--atp-reservations")
+        place = "" if file is None else f" --file {shlex.quote(os.path.abspath(str(file)))}"
+        lines.append(f"atp release --owner {hold.reserved[0].owner}{place}")
+    lines += [f"truncate -s 0 {shlex.quote(str(lock.file))}" for lock in hold.locks]
+    return "\n".join([*hold.targets, *lines])
 
 
-def _take(
-    request: pytest.FixtureRequest, fleet: Fleet, selectors: List[str], count: int, options: Dict[str, Any]
-) -> _Hold:
-    """Waits until enough VMs are free, and takes them."""
-    patience: Any = request.config.getoption("--atp-wait")
-    until = time.monotonic() + float(patience)
-    while True:
-        listed = fleet.vms(selectors, **options)
+@dataclass
+class _Wanted:
+    """What a test asks for, and by which means it is taken."""
+
+    fleet: Fleet
+    selectors: List[str]
+    count: int
+    options: Dict[str, Any]
+    #: The file of reservations, if one is used.
+    file: Optional[str]
+    #: For how many seconds VMs are reserved.
+    time: float
+    owner: str
+    #: VMs that could not be taken back, and why: they are not tried again.
+    spoiled: Dict[str, str] = field(default_factory=lambda: {})
+    #: How many were free at the last look.
+    free: int = 0
+    #: Why none could be reserved then.
+    refusal: str = ""
+
+    @property
+    def in_any_state(self) -> Dict[str, Any]:
+        """The options without a state: one that another test just takes back to its snapshot is in none for a moment."""
+        return {key: value for key, value in self.options.items() if key != "state"}
+
+    def listed(self, **options: Any) -> List[Vm]:
+        """The VMs, each once."""
         vms = [
-            Vm(fleet, outcome.host, outcome.vm, outcome.uuid, [])
-            for outcome in listed.ok
+            Vm(self.fleet, outcome.host, outcome.vm, outcome.uuid)
+            for outcome in self.fleet.vms(self.selectors, **options).ok
             if outcome.host is not None and outcome.vm is not None and outcome.uuid is not None
         ]
-        vms = list({vm.uuid: vm for vm in reversed(vms)}.values())[::-1]
-        wanted = f"{count} VMs of {selectors} are wanted"
-        if len(vms) < count:
-            # One that another test just takes back to its snapshot is in no state for a moment.
-            in_any_state = fleet.vms(selectors, **{key: value for key, value in options.items() if key != "state"})
-            if len(in_any_state.ok) < count or time.monotonic() > until:
-                pytest.fail(f"{wanted}, and there are {len(vms)}: {listed!r}", pytrace=False)
-            time.sleep(_INTERVAL)
-            continue
-        file: Any = request.config.getoption("--atp-reservations")
-        if file is None:
-            hold, free = _lock_first(fleet, vms, count)
-        else:
-            time_of_test: Any = request.config.getoption("--atp-reserve-for")
-            owner = f"pytest-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-            trying = attempt(list(listed.ok), file, count, owner, float(time_of_test))
-            reserved = trying.try_once()
-            free = trying.free
-            hold = None
+        return list({vm.uuid: vm for vm in reversed(vms)}.values())[::-1]
+
+    def take(self, vms: List[Vm]) -> Optional[_Hold]:
+        """All that are wanted, of those that are listed, or none."""
+        if self.file is None and not self.fleet._is_service:
+            taken, locks = self._lock(vms, self.count)
+            if len(taken) == self.count:
+                return _Hold(self.fleet, taken, locks)
+            self.free = len(taken)
+            _free(locks)
+            return None
+        left = vms
+        while True:
+            self.free = min(self.free, len(left))
+            if len(left) < self.count:
+                return None
+            reserved = self._reserve([vm.target for vm in left], self.count)
+            if reserved is None:
+                return None
+            of_uuid = {vm.uuid: vm for vm in left}
+            chosen = [of_uuid[one.uuid] for one in reserved if one.uuid in of_uuid]
+            taken, locks = self._lock(chosen, len(reserved))
+            if len(taken) == len(reserved):
+                return _Hold(self.fleet, taken, locks, reserved)
+            # Tests of this user that make no reservations, or somebody who looks at a failure, have the others.
+            _free(locks)
+            reserved.release()
+            locked = {vm.uuid for vm in taken}
+            left = [vm for vm in left if vm.uuid in locked or vm not in chosen]
+
+    def _reserve(self, targets: List[str], count: int) -> Optional[Reserved]:
+        # Which of them is told by name; of the marker's options it is their state that may have changed.
+        state: Any = self.options.get("state", "any")
+        try:
+            return self.fleet.reserve(
+                targets, file=self.file, count=count, time=self.time, owner=self.owner, state=state
+            )
+        except NotFreeError as error:
+            self.free, self.refusal = 0, str(error)
+            return None
+
+    def _lock(self, vms: List[Vm], count: int) -> Tuple[List[Vm], List[_Lock]]:
+        """Locks the first that are free."""
+        taken: List[Vm] = []
+        locks: List[_Lock] = []
+        for vm in vms:
+            lock = _Lock.take(vm.uuid) if len(taken) < count else None
+            if lock is None:
+                continue
+            note = lock.noted()
+            if note is None:
+                taken.append(vm)
+                locks.append(lock)
+                continue
+            if note["is_kept"]:
+                self.spoiled[vm.uuid] = f"{vm.target} is kept as a failed test has left it, see {lock.file}"
+            lock.free()
+        return taken, locks
+
+    def mend(self) -> None:
+        """Takes VMs back that tests have left changed whose processes have died."""
+        changed: Dict[str, Tuple[_Lock, Dict[str, Any]]] = {}
+        try:
+            for file in _folder().glob("*.lock"):
+                lock = _Lock.take(file.stem) if file.stat().st_size > 0 and file.stem not in self.spoiled else None
+                if lock is None:
+                    continue
+                note = lock.noted()
+                if note is None or note["is_kept"]:
+                    lock.free()
+                else:
+                    changed[file.stem] = (lock, note)
+            for vm in self.listed(**self.in_any_state) if changed else []:
+                if vm.uuid in changed:
+                    lock, note = changed[vm.uuid]
+                    self._mend(vm, note, lock)
+        finally:
+            _free([lock for lock, _ in changed.values()])
+
+    def _mend(self, vm: Vm, note: Dict[str, Any], lock: _Lock) -> None:
+        reserved: Optional[Reserved] = None
+        try:
+            if self.file is not None or self.fleet._is_service:
+                # One that another job has now is not taken from it.
+                reserved = self.fleet.reserve(vm.target, file=self.file, time=4 * _SNAPSHOT_TIMEOUT, owner=self.owner)
+            name = str(note["snapshot"])
+            snapshots = self.fleet.snapshot_list(vm.target, timeout=_SNAPSHOT_TIMEOUT)[0].unwrap().snapshots
+            # It was not begun with if its own snapshot is not there.
+            if not note["is_own"] or name in {snapshot.name for snapshot in snapshots}:
+                _take_back(self.fleet, [vm.target], name, note["is_own"])
+            lock.clear()
+        except NotFreeError:
+            pass
+        except AtpError as error:
+            self.spoiled[vm.uuid] = f"{vm.target} is as a test that died has left it: {error} (see {lock.file})"
+        finally:
             if reserved is not None:
-                of_uuid = {vm.uuid: vm for vm in vms}
-                hold = _Hold(fleet, [of_uuid[one.uuid] for one in reserved], reserved.release)
-        if hold is not None:
-            return hold
-        if time.monotonic() > until:
-            pytest.fail(f"{wanted}, and only {free} became free", pytrace=False)
-        time.sleep(_INTERVAL)
+                reserved.release()
 
 
-def _lock_first(fleet: Fleet, vms: List[Vm], count: int) -> Tuple[Optional[_Hold], int]:
-    """Locks the first that are free: all that are wanted, or none. Tells how many were."""
-    taken: List[Vm] = []
-    locks: List[IO[str]] = []
-    for vm in vms:
-        lock = _lock(vm.uuid) if len(taken) < count else None
-        if lock is not None:
-            locks.append(lock)
-            taken.append(vm)
+def _take(config: pytest.Config, fleet: Fleet, selectors: List[str], count: int, options: Dict[str, Any]) -> _Hold:
+    """Waits until enough VMs are free, and takes them."""
+    patience, time_of_test, file = (
+        cast("Any", config.getoption(name)) for name in ("--atp-wait", "--atp-reserve-for", "--atp-reservations")
+    )
+    if file is not None and fleet._is_service:
+        raise pytest.UsageError("--atp-reservations is for a fleet without a service: the service has the reservations itself")
+    owner = f"pytest-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    wanted = _Wanted(fleet, selectors, count, options, file, float(time_of_test), owner)
+    until = time.monotonic() + float(patience)
+    interval = _INTERVAL
+    while True:
+        wanted.mend()
+        vms = wanted.listed(**options)
+        told = f"{count} VMs of {selectors} are wanted, and"
+        if len(vms) < count:
+            in_any_state = fleet.vms(selectors, **wanted.in_any_state)
+            if len(in_any_state.ok) < count or time.monotonic() > until:
+                pytest.fail(f"{told} there are {len(vms)}: {in_any_state!r}{_lines(wanted)}", pytrace=False)
+        else:
+            wanted.free, wanted.refusal = len(vms), ""
+            hold = wanted.take(vms)
+            if hold is not None:
+                return hold
+            if time.monotonic() > until:
+                pytest.fail(f"{told} only {wanted.free} became free{_lines(wanted)}", pytrace=False)
+        time.sleep(interval)
+        interval = min(interval * 1.5, _LONGEST_INTERVAL)
 
-    def free() -> None:
-        for lock in locks:
-            lock.close()
 
-    if len(taken) == count:
-        return _Hold(fleet, taken, free), count
-    free()
-    return None, len(taken)
+def _lines(wanted: _Wanted) -> str:
+    return "".join(f"\n{text}" for text in (wanted.refusal, *wanted.spoiled.values()) if text)
 
 
-def _lock(uuid: str) -> Optional[IO[str]]:
-    """Has a VM for this process, until the file is closed. None if another one has it."""
-    folder = Path(tempfile.gettempdir()) / f"atp-libvirt-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    file = open(folder / f"{uuid}.lock", "w", encoding="ascii")
+def _take_back(fleet: Fleet, targets: List[str], name: str, is_own: bool) -> None:
+    """Takes VMs to a snapshot, and removes it if it is the test's."""
+    fleet.snapshot_revert(targets, name, timeout=_SNAPSHOT_TIMEOUT).raise_for_failures()
+    if is_own:
+        _delete(fleet, targets, name).raise_for_failures()
+
+
+def _delete(fleet: Fleet, targets: List[str], name: str) -> Outcomes[Any]:
+    return fleet.snapshot_delete(targets, name, timeout=_SNAPSHOT_TIMEOUT)
+
+
+def _free(locks: List[_Lock]) -> None:
+    for lock in locks:
+        lock.free()
+
+
+def _folder() -> Path:
+    """Where the locks of this user are: they outlive a session, so that a VM that is kept stays so."""
+    state = os.environ.get("XDG_STATE_HOME", "")
+    return (Path(state) if os.path.isabs(state) else Path.home() / ".local" / "state") / "atp" / "pytest"
+
+
+def _tail(file: Path) -> str:
+    """The last lines of a console."""
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        return None
-    return file
+        with file.open("rb") as opened:
+            opened.seek(max(0, opened.seek(0, os.SEEK_END) - _CONSOLE_TAIL))
+            lines = opened.read(_CONSOLE_TAIL).decode(errors="replace").splitlines()
+    except OSError as error:
+        return str(error)
+    return "\n".join(lines[-_CONSOLE_LINES:])
 
 
 def _file_name(text: str) -> str:
-    return "".join(char if char.isalnum() or char in "._-" else "_" for char in text)
+    """A name of a file that no other text has, and of which a person still sees what it is."""
+    readable = "".join(char if char.isascii() and (char.isalnum() or char in "._-") else "_" for char in text)
+    return f"{readable[:100]}-{hashlib.sha256(text.encode(errors='surrogateescape')).hexdigest()[:8]}"
