@@ -36,7 +36,7 @@ rm -f "$host/run/lock/LCK.."*
 mount --bind "$host" "$inside"
 # A disk that is soon full, see `Host::small_folder`.
 mkdir -p "$inside/small"
-mount -t tmpfs -o size=2m small "$inside/small"
+mount -t tmpfs -o size=2m,nr_inodes=64 small "$inside/small"
 mount --rbind "$host/run" "$root/run"
 
 if [ -z "$root" ]; then

@@ -274,7 +274,7 @@ impl Host {
         self.inner.daemon.process().map(Process::pid)
     }
 
-    /// A folder of this host on a file system of 2 MiB. It exists as long as the daemon runs.
+    /// A folder of this host on a file system of 2 MiB and 64 files. It exists as long as the daemon runs.
     ///
     /// # Errors
     ///
@@ -439,12 +439,15 @@ impl Host {
     }
 }
 
-/// Removes the files in a folder.
+/// Removes what is in a folder.
 fn clear(folder: &Path) -> Result<()> {
     let what = || format!("clearing {}", folder.display());
     for entry in fs::read_dir(folder).map_err(Error::io(what()))? {
-        let path = entry.map_err(Error::io(what()))?.path();
-        fs::remove_file(path).map_err(Error::io(what()))?;
+        let entry = entry.map_err(Error::io(what()))?;
+        let is_folder = entry.file_type().map_err(Error::io(what()))?.is_dir();
+        let removed =
+            if is_folder { fs::remove_dir_all(entry.path()) } else { fs::remove_file(entry.path()) };
+        removed.map_err(Error::io(what()))?;
     }
     Ok(())
 }
