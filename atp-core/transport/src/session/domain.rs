@@ -15,8 +15,8 @@ use crate::engine::LibvirtLink;
 use crate::error::{ErrorKind, Result};
 
 impl LibvirtConnection {
-    /// All domains of the host, running or not, in no particular order (`virConnectListAllDomains`,
-    /// `virDomainGetInfo`).
+    /// All domains of the host, running or not, in no particular order (`virConnectListAllDomains`, or
+    /// `virConnectGetAllDomainStats` with the native engine, and `virDomainGetInfo`).
     ///
     /// A domain that goes away between the two calls is left out. Answers also while a VM of the host hangs.
     pub async fn list_domains(&self) -> Result<Vec<DomainInfo>> {

@@ -53,10 +53,7 @@ impl NativeLink {
     }
 
     pub(crate) async fn list_domains(&self, token: impl Send + 'static) -> Answer<Vec<DomainInfo>> {
-        let on = self.holding(token);
-        let (mut listed, saved) = both(list(&on), managed_saves(&on)).await.map_err(call_failure)?;
-        listed.iter_mut().for_each(|info| note_saved(info, &saved));
-        Ok(listed)
+        list(&self.holding(token)).await.map_err(call_failure)
     }
 
     pub(crate) async fn list_domain_states(&self, token: impl Send + 'static) -> Answer<Vec<DomainInfo>> {
@@ -424,28 +421,42 @@ async fn states(on: &Connection, of: &[RemoteDomain]) -> Result<Vec<DomainInfo>,
     Ok(listed.collect())
 }
 
-/// All domains. One that goes away between being listed and being asked is left out.
+/// All domains, in two round trips. One that goes away between being listed and being asked is left out.
 async fn list(on: &Connection) -> Result<Vec<DomainInfo>, CallError> {
-    // The reasons of all in one round trip; a driver without that, or without the flag, is asked for each.
-    let states = async {
-        match states(on, &[]).await {
-            Err(error) if refused_as(&error, lacks_call) => Ok(Vec::new()),
-            states => states,
+    // With the states of all and their reasons; a driver without that, or without the flag, is asked for those of each.
+    let (domains, known): (Vec<_>, Vec<_>) = match states(on, &[]).await {
+        Ok(states) => {
+            let domain = |info: DomainInfo| {
+                let id = info.id.and_then(|id| i32::try_from(id).ok()).unwrap_or(-1);
+                (RemoteDomain { name: info.name, uuid: info.uuid, id }, Some((info.state, info.reason)))
+            };
+            states.into_iter().map(domain).unzip()
+        }
+        Err(error) if refused_as(&error, lacks_call) => {
+            on.list_domains(0).await?.into_iter().map(|domain| (domain, None)).unzip()
+        }
+        Err(error) => return Err(error),
+    };
+    let is_off =
+        |known: &Option<StateAndReason>| known.is_none_or(|(state, _)| state == DomainState::ShutOff);
+    let saved = async {
+        match known.iter().any(is_off) {
+            true => managed_saves(on).await,
+            false => Ok(HashSet::new()),
         }
     };
-    let (states, domains) = both(states, on.list_domains(0)).await?;
-    let reasons: HashMap<_, _> =
-        states.into_iter().map(|info| (info.uuid, (info.state, info.reason))).collect();
-    let infos = on.domain_infos(&domains).await?;
+    let (infos, saved) = both(on.domain_infos(&domains), saved).await?;
     let mut listed = Vec::new();
-    for (domain, info) in domains.into_iter().zip(infos) {
-        let known = reasons.get(&domain.uuid).copied();
+    for ((domain, info), known) in domains.into_iter().zip(infos).zip(known) {
         let info = match info {
             Ok(info) => info_with(on, domain, info, known).await,
             Err(error) => Err(error),
         };
         match info {
-            Ok(info) => listed.push(info),
+            Ok(mut info) => {
+                note_saved(&mut info, &saved);
+                listed.push(info);
+            }
             Err(error) if refused_as(&error, |code| code == NO_DOMAIN) => {}
             Err(error) => return Err(error),
         }
