@@ -4,7 +4,7 @@
 //! at a time. Where VMs were cloned with their UUIDs, the hosts' configuration says so
 //! ([`SharedUuids::Copies`](atp_transport::SharedUuids::Copies)); their VMs have no other place.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use atp_transport::domain::DomainInfo;
 use atp_transport::{HostId, HostInfo};
@@ -41,14 +41,20 @@ impl Placements {
         listings: impl IntoIterator<Item = (&'a HostId, &'a [DomainInfo])>,
         selection: &Selection,
     ) -> Self {
-        let mut shared: HashMap<Uuid, Vec<Place>> = HashMap::new();
-        for (host, domains) in listings {
-            for domain in domains {
-                let place = Place { host: host.clone(), domain: domain.clone() };
-                shared.entry(domain.uuid).or_default().push(place);
+        let listings: Vec<_> = listings.into_iter().collect();
+        let uuids = listings.iter().flat_map(|(_, domains)| *domains).map(|domain| domain.uuid);
+        let mut seen = HashSet::new();
+        let mut shared: HashMap<Uuid, Vec<Place>> =
+            uuids.filter(|&uuid| !seen.insert(uuid)).map(|uuid| (uuid, Vec::new())).collect();
+        if !shared.is_empty() {
+            for (host, domains) in listings {
+                for domain in domains {
+                    if let Some(places) = shared.get_mut(&domain.uuid) {
+                        places.push(Place { host: host.clone(), domain: domain.clone() });
+                    }
+                }
             }
         }
-        shared.retain(|_, places| places.len() > 1);
         Placements { shared, targets: HashMap::new(), selection: selection.clone() }
     }
 

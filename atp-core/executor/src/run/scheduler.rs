@@ -236,10 +236,14 @@ impl RunContext {
 
     async fn carry_out(self: Arc<Self>, target: Target, calls: &Unanswered) -> Outcome {
         // Reserve room for the event first: a slow reader delays targets that have not started, and nothing else.
-        let room = tokio::select! {
-            biased;
-            () = self.stop.asked() => None,
-            room = self.events.reserve() => room.ok(),
+        let room = match self.events.try_reserve() {
+            // The common case, without the futures of a wait.
+            Ok(room) if self.stop.reason().is_none() => Some(room),
+            _ => tokio::select! {
+                biased;
+                () = self.stop.asked() => None,
+                room = self.events.reserve() => room.ok(),
+            },
         };
         let Some(room) = room else {
             return self.skipped(target, &self.stop.reason().unwrap_or(StopReason::Aborted));

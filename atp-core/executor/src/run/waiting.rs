@@ -67,10 +67,11 @@ impl Waiting {
         self.opened += 1;
         self.queued += batch.len();
         for target in batch {
-            let id = target.host.clone();
-            self.hosts.entry(id.clone()).or_default();
-            self.with_queue(&id, |queue| queue.targets.push_back(target));
+            self.hosts.entry(target.host.clone()).or_default().targets.push_back(target);
         }
+        let per_host = self.per_host;
+        let ready = self.hosts.iter().filter(|(_, queue)| queue.is_ready(per_host));
+        self.ready = ready.map(|(id, queue)| (queue.under_way, queue.turn, id.clone())).collect();
     }
 
     /// Whether the open batch is the one whose failure ends the run.
@@ -137,7 +138,7 @@ impl Waiting {
         let queue = self.hosts.get_mut(id)?;
         self.ready.remove(&(queue.under_way, queue.turn, id.clone()));
         let result = change(queue);
-        if !queue.targets.is_empty() && queue.under_way < self.per_host {
+        if queue.is_ready(self.per_host) {
             self.ready.insert((queue.under_way, queue.turn, id.clone()));
         }
         Some(result)
@@ -145,6 +146,11 @@ impl Waiting {
 }
 
 impl Queue {
+    /// Whether its host may be next.
+    fn is_ready(&self, per_host: usize) -> bool {
+        !self.targets.is_empty() && self.under_way < per_host
+    }
+
     fn admits(&self, target: &Target, per_vm: usize) -> bool {
         target.uuid().and_then(|uuid| self.vms.get(&uuid)).is_none_or(|&count| count < per_vm)
     }

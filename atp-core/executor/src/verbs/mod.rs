@@ -197,16 +197,17 @@ fn stopped(job: &Job) -> Completion {
 
 /// As [`perform`], whether or not the run is asked to stop.
 async fn follow(operation: &Operation, job: &Job) -> Completion {
-    let mut job = job.clone();
+    let mut moved: Option<Box<Job>> = None;
     let mut is_repeated = false;
     loop {
-        let completion = perform_here(operation, &job).await;
+        let job = moved.as_deref().unwrap_or(job);
+        let completion = perform_here(operation, job).await;
         let next = match &job.target.domain {
-            Some(domain) => relocation::after(operation, &job, domain, &completion).await,
+            Some(domain) => relocation::after(operation, job, domain, &completion).await,
             None => None,
         };
         match next {
-            Some(Next::There(moved)) => (job, is_repeated) = (*moved, false),
+            Some(Next::There(there)) => (moved, is_repeated) = (Some(there), false),
             Some(Next::Again)
                 if !is_repeated
                     && job.policy.poll_initial < job.deadline().saturating_duration_since(Instant::now()) =>
