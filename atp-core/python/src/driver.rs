@@ -19,8 +19,9 @@ use tokio::time::timeout;
 
 use crate::wait::SIGNAL_INTERVAL;
 
-/// How long after a call the next one is waited for, before the own thread drives again.
-const PATIENCE: Duration = Duration::from_millis(2);
+/// How long after a call the next one is waited for, before the own thread drives again. While calls follow each other it wakes as
+/// often as that, which takes processor time from them.
+const PATIENCE: Duration = Duration::from_millis(10);
 
 /// A runtime. Dropping it ends its thread, and leaves what is under way.
 pub(crate) struct Driver {

@@ -60,7 +60,8 @@ class Vm(_Found, VmVerbs):
     """One VM of a :class:`Fleet`, which :meth:`Fleet.vm` has found. Its verbs are those of the fleet, and each returns its one outcome.
 
     Calls do not look for it again: it is the VM of that UUID, whatever its name is later. If it has moved to another host it is followed
-    there. Through a service it is the VM of that name.
+    there. Through a service it is the VM of that name. As no host is listed, a start asks other hosts whether the VM runs there only with
+    ``start_check="all-hosts"``.
     """
 
     def __init__(self, fleet: Fleet, listed: Outcome[DomainInfo]) -> None:
