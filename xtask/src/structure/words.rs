@@ -24,8 +24,8 @@ pub(super) const REASONS: &[Reason] = &[
     ),
     (
         "atp-core/executor/src/verbs/scenario/node.rs",
-        &[r#"message.split_once(" at line ")"#],
-        "takes the place off a message of the parser in this program for display",
+        &["message.find(end)"],
+        "takes the place and the advice off a message of the parser in this program for display",
     ),
     (
         "atp-core/protocol/src/capabilities.rs",
@@ -106,7 +106,12 @@ pub(super) const REASONS: &[Reason] = &[
     ),
     (
         "atp-core/transport/src/error/refused.rs",
-        &["AGENT_NOT_SYNCHRONISED.is_in(& error . message)", "MONITOR_ENDED.is_in(& error . message)"],
+        &["AGENT_NOT_SYNCHRONISED.is_in(& error . message)"],
+        "one number before and after the command; the sentences have their translations, see error/phrase.rs",
+    ),
+    (
+        "atp-core/transport/src/error/libvirt.rs",
+        &["MONITOR_ENDED.is_in(& self . message)"],
         "one number before and after the command; the sentences have their translations, see error/phrase.rs",
     ),
     (
