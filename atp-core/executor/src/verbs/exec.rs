@@ -36,9 +36,9 @@ async fn run(job: &mut Job, domain: &DomainInfo, spec: &ExecSpec) -> Completion 
     let policy = ExecPolicy::default();
     let mut retry = ReconnectRetry::new(&job.policy, deadline);
     let mut process: Option<Process> = None;
-    let mut encoding = spec.encoding;
+    let mut usual = None;
     loop {
-        let (slot, named, retry_state) = (&mut process, &mut encoding, &mut retry);
+        let (slot, usual_slot, retry_state) = (&mut process, &mut usual, &mut retry);
         let now_at = &*job;
         let answer =
             now_at.manager.execute_on_host_with(now_at.host(), now_at.options(), |connection| async move {
@@ -50,7 +50,7 @@ async fn run(job: &mut Job, domain: &DomainInfo, spec: &ExecSpec) -> Completion 
                         if let Some(state) = not_running(&connection, domain, FACTS.needs).await? {
                             return Ok(Answer::NotRunning(state, Effect::None));
                         }
-                        *named = encoding_of(spec, &connection.host_info(), &now_at.policy)?;
+                        *usual_slot = usual_encoding(spec, &connection.host_info(), &now_at.policy)?;
                         now_at.attempt.mark_sent().await;
                         match exec::start(&carrier, spec, deadline).await {
                             Ok(process) => slot.insert(process),
@@ -70,7 +70,7 @@ async fn run(job: &mut Job, domain: &DomainInfo, spec: &ExecSpec) -> Completion 
                 Err(error) => Err(job.who_is_silent(domain, error).await),
                 answer => answer,
             };
-            return finish(job, answer, |output| completion(report(output, encoding)));
+            return finish(job, answer, |output| completion(report(output, spec, usual)));
         };
         // A process that was started is asked for its end over any connection there is.
         if let Err(error) = &answer
@@ -109,7 +109,7 @@ async fn run(job: &mut Job, domain: &DomainInfo, spec: &ExecSpec) -> Completion 
             Err(error) => Err(job.who_is_silent(domain, retry.given_up(error)).await),
             answer => answer,
         };
-        return finish(job, answer, |output| completion(report(output, encoding)));
+        return finish(job, answer, |output| completion(report(output, spec, usual)));
     }
 }
 
@@ -135,26 +135,33 @@ fn not_followed(job: &Job, domain: &DomainInfo, host: &HostId) -> Completion {
     Completion { found_on: Some(host.clone()), ..failed }
 }
 
-/// The encoding of what a program on this host writes. An unknown name in the label is an error before anything is sent.
-fn encoding_of(
+/// The encoding of what programs on this host write that is no UTF-8, unless the program has one of its own. An unknown name in the
+/// label is an error before anything is sent.
+pub(super) fn usual_encoding(
     spec: &ExecSpec,
     host: &HostInfo,
     policy: &Policy,
 ) -> std::result::Result<Option<TextEncoding>, ProtocolError> {
     match host.labels.get(ENCODING_LABEL) {
-        Some(name) if spec.encoding.is_none() => match name.parse() {
+        _ if spec.encoding.is_some() => Ok(None),
+        Some(name) => match name.parse() {
             Ok(encoding) => Ok(Some(encoding)),
             Err(error) => Err(ProtocolError::InvalidCommand {
                 reason: format!("the label {ENCODING_LABEL} of host {}: {error}", host.id),
             }),
         },
-        _ => Ok(spec.encoding.or(policy.encoding)),
+        None => Ok(policy.encoding),
     }
 }
 
-/// What a process printed, as text in `encoding` if there is one.
-fn report(output: ExecOutput, encoding: Option<TextEncoding>) -> ExecReport {
-    let stream = |bytes, truncated| Stream { bytes, truncated, encoding };
+/// What a process printed, as text in its own encoding if there is one. The usual one of its host is for bytes that are no UTF-8: other
+/// guests of the host may be of another system.
+pub(super) fn report(output: ExecOutput, spec: &ExecSpec, usual: Option<TextEncoding>) -> ExecReport {
+    let stream = |bytes: Vec<u8>, truncated| {
+        // UTF-16 of plain letters has zeros, and is UTF-8 as well.
+        let is_utf8 = std::str::from_utf8(&bytes).is_ok_and(|text| !text.contains('\0'));
+        Stream { encoding: spec.encoding.or(usual.filter(|_| !is_utf8)), bytes, truncated }
+    };
     ExecReport {
         exit_code: output.exit_code,
         signal: output.signal,
@@ -280,14 +287,35 @@ mod tests {
         let named = |name: &str| Some(name.parse::<TextEncoding>().unwrap());
         let exec = |encoding| ExecSpec { encoding, ..ExecSpec::new("dir") };
         let policy = Policy { encoding: named("cp437"), ..Policy::default() };
-        let found = |spec, label| encoding_of(&spec, &host(label), &policy).unwrap();
+        let found = |spec: ExecSpec, label| {
+            let usual = usual_encoding(&spec, &host(label), &policy).unwrap();
+            let output = ExecOutput { stdout: b"\xff".to_vec(), ..ExecOutput::default() };
+            super::report(output, &spec, usual).stdout.encoding
+        };
         assert_eq!(found(exec(named("utf-16")), Some("cp850")), named("utf-16"));
         assert_eq!(found(exec(None), Some("cp850")), named("cp850"));
         assert_eq!(found(exec(None), None), named("cp437"));
-        let unknown = encoding_of(&exec(None), &host(Some("cp0")), &policy).unwrap_err();
+        let unknown = usual_encoding(&exec(None), &host(Some("cp0")), &policy).unwrap_err();
         assert!(unknown.to_string().contains("label console-encoding of host h1"), "{unknown}");
         assert_eq!(unknown.effect(), Effect::None);
-        assert!(encoding_of(&exec(named("cp850")), &host(Some("cp0")), &policy).is_ok());
+        assert!(usual_encoding(&exec(named("cp850")), &host(Some("cp0")), &policy).is_ok());
+    }
+
+    #[test]
+    fn the_encoding_of_a_host_is_for_what_is_no_utf_8_and_that_of_a_program_for_all_it_writes() {
+        let cp850 = "cp850".parse::<TextEncoding>().ok();
+        let utf16 = "utf-16le".parse::<TextEncoding>().ok();
+        let text = |bytes: &[u8], own, usual| {
+            let spec = ExecSpec { encoding: own, ..ExecSpec::new("dir") };
+            let output = ExecOutput { stdout: bytes.to_vec(), ..ExecOutput::default() };
+            super::report(output, &spec, usual).stdout.lossy_text().into_owned()
+        };
+        let (linux, windows) = ("Grüße".as_bytes(), &b"Gr\x81\xe1e"[..]);
+        assert_eq!(text(linux, None, cp850), "Grüße");
+        assert_eq!(text(windows, None, cp850), "Grüße");
+        assert_eq!(text(windows, None, None), "Gr\u{fffd}\u{fffd}e");
+        assert_eq!(text(b"h\0i\0", None, utf16), "hi");
+        assert_ne!(text(linux, cp850, None), "Grüße", "it was asked for");
     }
 
     fn report(exit_code: Option<i32>, signal: Option<i32>) -> ExecReport {
