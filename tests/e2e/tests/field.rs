@@ -239,6 +239,8 @@ script() {
 	*ProcessStartInfo*)
 		launched=$((launched + 1))
 		[ "$launched" = 1 ] || code='"signal": 3221225477' ;;
+	# C:\dir\none
+	*QzpcZGlyXG5vbmU=*) code='"exitcode": 3' ;;
 	*TransformBlock* | *CreateNew* | *NullString* | *'say (fact (Get-Item'*) ;;
 	*) code='"exitcode": 99' ;;
 	esac
@@ -290,6 +292,17 @@ fn a_guest_that_is_windows_has_its_shell_its_paths_and_its_exit_codes() {
     assert_eq!(pushed.outcome("h1/vm1").data["guest_path"], "C:\\dir\\file");
     bed.run(&["cp", "h1/vm1:C:/dir/file", copy.to_str().unwrap()]).exits_with(0);
     assert_eq!(fs::read_to_string(&copy).unwrap(), "hello\n");
+
+    // A scenario finds the file, and one that is not there.
+    let scenario = folder.join("file.yaml");
+    let text = r"name: file
+targets: h1/vm1
+steps:
+  - assert: {file: {path: 'C:\dir\file', matches: '^hello'}}
+  - assert: {file: {path: 'C:\dir\none', exists: false}}
+";
+    fs::write(&scenario, text).unwrap();
+    bed.run(&["run", scenario.to_str().unwrap(), "--yes"]).exits_with(0);
 
     // What it has not, it says by name.
     for (args, kind, words) in [

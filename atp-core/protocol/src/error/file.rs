@@ -37,6 +37,14 @@ pub enum FileError {
         /// The path in the guest.
         path: String,
     },
+    /// The file is not read, as it is longer than what is kept in memory of it.
+    #[error("{path:?} in the guest is larger than {limit} bytes")]
+    TooLarge {
+        /// The path in the guest.
+        path: String,
+        /// The most bytes that are read.
+        limit: u64,
+    },
     /// The guest could not do it.
     #[error("cannot {action} {path:?} in the guest: {reason}")]
     Guest {
@@ -143,6 +151,7 @@ impl FileError {
             FileError::IsDirectory { .. } => ErrorKind::IsADirectory,
             FileError::NotDirectory { .. } => ErrorKind::NotADirectory,
             FileError::NotRegular { .. } => ErrorKind::NotARegularFile,
+            FileError::TooLarge { .. } => ErrorKind::OutputTooLarge,
             FileError::Guest { .. } | FileError::NoTar | FileError::ReplaceUnknown { .. } => {
                 ErrorKind::GuestFileError
             }
@@ -163,6 +172,7 @@ impl FileError {
             | FileError::IsDirectory { .. }
             | FileError::NotDirectory { .. }
             | FileError::NotRegular { .. }
+            | FileError::TooLarge { .. }
             | FileError::Guest { .. }
             | FileError::NoTar
             | FileError::Refused { .. }
@@ -199,6 +209,7 @@ impl FileError {
             FileError::NotFound { .. } => return Hint::CHECK_GUEST_PATH,
             FileError::IsDirectory { .. } | FileError::LocalDirectory { .. } => return Hint::COPY_FOLDER,
             FileError::NotDirectory { .. } | FileError::NotRegular { .. } => "name another path",
+            FileError::TooLarge { .. } => "look for the text in the guest, as with `grep`",
             FileError::Guest { .. } => return Hint::CHECK_GUEST_SPACE,
             FileError::NoTar => {
                 "install tar in the guest; Windows has tar.exe since Windows 10 1803 and Windows Server 2019: into and out of an \

@@ -9,6 +9,7 @@
 
 mod allowance;
 mod checksum;
+mod content;
 mod durable;
 mod for_windows;
 mod handle;
@@ -35,6 +36,7 @@ use tokio::time::{Instant, timeout_at};
 pub use crate::digest::{Digest, InvalidDigest};
 pub use crate::error::FileError;
 pub use allowance::Allowance;
+pub use content::read;
 pub use durable::{sync_written, write_in_place};
 pub(crate) use handle::{Chunk, Reader};
 pub use list::{Entry, FileInfo, FileKind, list, stat};

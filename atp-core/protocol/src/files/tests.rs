@@ -584,6 +584,48 @@ async fn files_are_copied_to_and_from_a_windows_guest() {
 }
 
 #[tokio::test]
+async fn the_content_of_a_file_is_read_on_both_systems_up_to_a_limit() {
+    let (posix, windows) = (LocalGuest::default(), WindowsGuest::new());
+    let here = tempfile::tempdir().unwrap();
+    let path = here.path().join("file").display().to_string();
+    // More than one chunk.
+    let content = content().repeat(500);
+    let length = content.len() as u64;
+    assert!(length > TransferPolicy::default().chunk as u64);
+    for folder in [here.path(), windows.drive.path()] {
+        fs::write(folder.join("file"), &content).unwrap();
+    }
+    assert!(read(&posix, &path, length, soon()).await.unwrap() == content);
+    assert!(read(&windows, r"C:\file", length, soon()).await.unwrap() == content);
+    assert!(!read(&posix, "/proc/version", 4096, soon()).await.unwrap().is_empty(), "its size is 0");
+    let errors = [
+        (read(&posix, &path, length - 1, soon()).await, "output-too-large"),
+        (read(&windows, r"C:\file", length - 1, soon()).await, "output-too-large"),
+        (read(&posix, "/proc/version", 3, soon()).await, "output-too-large"),
+        (read(&posix, "/none/file", length, soon()).await, "file-not-found"),
+        (read(&windows, r"C:\none", length, soon()).await, "file-not-found"),
+        (read(&posix, &here.path().display().to_string(), length, soon()).await, "is-a-directory"),
+        (read(&windows, r"C:\", length, soon()).await, "is-a-directory"),
+        (read(&posix, "/dev/zero", length, soon()).await, "not-a-regular-file"),
+    ];
+    for (result, kind) in errors {
+        let error = result.unwrap_err();
+        assert_eq!((error.kind().as_str(), error.is_retryable()), (kind, false), "{error}");
+    }
+    assert_eq!((posix.open_files(), windows.open_files()), (0, 0));
+}
+
+#[tokio::test]
+async fn a_file_that_was_not_looked_at_is_not_one_that_is_not_there() {
+    // SIGKILL, and exit codes of a shell that did not come to look.
+    for status in [9, 2 << 8, 126 << 8, 127 << 8, 137 << 8] {
+        let guest = LocalGuest::killing_after("stat -L", status);
+        let error = stat(&guest, "/none", soon()).await.unwrap_err();
+        assert_eq!(error.kind(), "guest-file-error", "{status}: {error}");
+    }
+}
+
+#[tokio::test]
 async fn a_push_to_a_windows_guest_resumes() {
     let guest = WindowsGuest::new();
     let push = || Push::new(Arc::new(Source::from_bytes("x", content(), 0o640)), r"C:\x", policy());

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use atp_api::{
-    Data, ExecReport, ExecSpec, Isolation, OutcomeError, RevertSpec, ScenarioReport, ScreenshotLimits,
-    Status, StepReport, millis,
+    Data, ExecReport, Isolation, OutcomeError, RevertSpec, ScenarioReport, ScreenshotLimits, Status,
+    StepReport, millis,
 };
-use atp_protocol::{LibvirtCarrier, ProtocolError, exec, screenshot};
+use atp_protocol::files::FileError;
+use atp_protocol::{LibvirtCarrier, ProtocolError, files, screenshot};
 use atp_transport::domain::{DomainInfo, DomainState};
 use atp_transport::{Effect, ErrorKind, HostId};
 use regex::Regex;
@@ -36,6 +37,9 @@ use crate::verbs::facts::is_reached;
 use crate::verbs::job::Job;
 use crate::verbs::relocation::{Relocation, has_left, may_go_on, relocation};
 use crate::verbs::{self, Operation};
+
+/// The most bytes of a file whose content is checked: they are in memory.
+const MOST_OF_FILE: u64 = 16 << 20;
 
 /// Takes a target through the steps of a scenario, and in any case through its teardown.
 pub(in crate::verbs) fn perform<'a>(
@@ -409,32 +413,29 @@ impl<'a> StepRunner<'a> {
         &self,
         expected: &FileAssertion,
         deadline: Instant,
-    ) -> Result<Vec<String>, Box<Completion>> {
-        let path = fill(&expected.path, &self.values).map_err(|reason| Box::new(unfit(reason)))?;
+    ) -> Result<Option<String>, Box<Completion>> {
+        let path = &fill(&expected.path, &self.values).map_err(|reason| Box::new(unfit(reason)))?;
         let job = Job { attempt: self.job.attempt.part(deadline), ..self.job.clone() };
         let uuid = self.domain.uuid;
-        let spec = &match expected.matches {
-            Some(_) => ExecSpec::new("cat").arg("--").arg(&path),
-            None => ExecSpec::new("test").arg("-e").arg(&path),
-        };
-        let ran = job.manager.execute_on_host_with(job.host(), job.options(), |connection| async move {
-            exec::run(&LibvirtCarrier::new(&connection, uuid), spec, deadline).await
+        let looked = job.manager.execute_on_host_with(job.host(), job.options(), |connection| async move {
+            let carrier = LibvirtCarrier::new(&connection, uuid);
+            match expected.matches {
+                Some(_) => files::read(&carrier, path, MOST_OF_FILE, deadline).await,
+                None => files::stat(&carrier, path, deadline).await.map(|_| Vec::new()),
+            }
         });
-        let output = ran.await.map_err(|error| Box::new(job.failure(&error)))?;
-        let is_there = output.exit_code == Some(0);
-        Ok(match &expected.matches {
-            _ if is_there != expected.exists => {
-                let reason = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-                let reason = if reason.is_empty() { reason } else { format!(": {reason}") };
-                vec![match is_there {
-                    true => format!("{path} is there"),
-                    false => format!("{path} is not there, or cannot be read{reason}"),
-                }]
+        let found = match looked.await {
+            Ok(content) => Some(content),
+            Err(ProtocolError::File(FileError::NotFound { .. })) => None,
+            Err(error) => return Err(Box::new(job.failure(&error))),
+        };
+        Ok(match (&found, &expected.matches) {
+            (None, _) if expected.exists => Some(format!("{path} is not there")),
+            (Some(_), _) if !expected.exists => Some(format!("{path} is there")),
+            (Some(content), Some(matcher)) if !matcher.0.is_match(&String::from_utf8_lossy(content)) => {
+                Some(format!("{path} does not match /{}/", matcher.0))
             }
-            Some(matcher) if !matcher.0.is_match(&String::from_utf8_lossy(&output.stdout)) => {
-                vec![format!("{path} does not match /{}/", matcher.0)]
-            }
-            _ => Vec::new(),
+            _ => None,
         })
     }
 
