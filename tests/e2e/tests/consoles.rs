@@ -285,6 +285,8 @@ fn a_scenario_waits_for_lines_and_keeps_evidence_of_a_panic() {
     let rest = format!(
         "evidence: {{console: 200, screenshot: true, commands: [uname], folder: '{}'}}
 steps:
+  - exec: (sleep 1; nc -l -p 2222) > /dev/null 2>&1 &
+  - wait: {{port: 2222}}
   - exec: sh -c 'echo first > /dev/ttyS0; echo second > /dev/ttyS0'
   - wait: {{console: '^first$'}}
   - wait: {{console: '^second$'}}
@@ -301,7 +303,7 @@ steps:
     run.exits_with(1);
     let outcome = run.outcome("h1/vm1");
     let failure = outcome.failure();
-    assert!(failure.message.starts_with("step 7 (no panic): the console reports panic"), "{failure:?}");
+    assert!(failure.message.starts_with("step 9 (no panic): the console reports panic"), "{failure:?}");
     assert!(failure.causes.iter().any(|cause| cause.contains("console.log, screen.png")), "{failure:?}");
     // The agent went with its kernel.
     let missed = &outcome.data["evidence"]["missed"];

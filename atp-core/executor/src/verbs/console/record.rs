@@ -79,6 +79,7 @@ impl ConsoleRecord {
                 complete.extend(self.lines.finish());
                 self.begin_gap(reason.clone());
             }
+            ConsoleItem::Off => {}
         }
         complete.iter().for_each(|line| self.keep(line.clone()));
         complete

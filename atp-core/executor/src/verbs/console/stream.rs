@@ -1,5 +1,6 @@
 //! A serial console as a stream that is opened again after it was closed.
 
+use std::io;
 use std::time::Duration;
 
 use atp_api::OutcomeError;
@@ -31,6 +32,8 @@ pub(in crate::verbs) enum ConsoleItem<'a> {
     Bytes(&'a [u8]),
     /// It is not open from here on, for this reason.
     Gap(String),
+    /// It is not open, and the VM does not run: nothing is written to it.
+    Off,
 }
 
 /// A console of a VM, wherever the VM is. Dropping it closes the console.
@@ -50,6 +53,14 @@ pub(in crate::verbs) struct ConsoleStream {
     pause: Duration,
     /// Why the last attempt to open it failed.
     last_error: Option<OutcomeError>,
+    /// libvirt's number of the VM's process when the console was last open.
+    process: Option<u32>,
+    /// Whether the VM was seen not to run since.
+    is_off: bool,
+    /// Why it has ended, as long as it is not known whether the VM's process has ended then.
+    ended: Option<String>,
+    /// Why the guest may have written something that was not seen.
+    missed: Option<String>,
 }
 
 impl ConsoleStream {
@@ -67,6 +78,10 @@ impl ConsoleStream {
             has_spoken: false,
             pause,
             last_error: None,
+            process: None,
+            is_off: false,
+            ended: None,
+            missed: None,
         }
     }
 
@@ -85,6 +100,19 @@ impl ConsoleStream {
         self.was_open
     }
 
+    /// Why the guest may have written something that was not seen since the console was first open, if it may.
+    ///
+    /// What a VM writes before its process ends is seen, so a VM that is stopped and started misses nothing but the first lines of
+    /// its start.
+    pub(in crate::verbs) fn unseen(&self) -> Option<&str> {
+        self.missed.as_deref().or(self.ended.as_deref())
+    }
+
+    /// Whether it is not known yet if the VM's process has ended when the console was closed.
+    pub(in crate::verbs) fn is_in_doubt(&self) -> bool {
+        self.ended.is_some()
+    }
+
     /// Waits for the next item. A console that cannot be opened now is waited for.
     ///
     /// # Errors
@@ -97,40 +125,59 @@ impl ConsoleStream {
             if self.was_open && !self.has_spoken {
                 self.rest(LONGEST_PAUSE).await;
             }
-            self.channel = Some(self.opened().await?);
-            (self.was_open, self.has_spoken) = (true, false);
+            self.channel = self.opened().await?;
+            if self.channel.is_none() {
+                return Ok(ConsoleItem::Off);
+            }
+            (self.was_open, self.has_spoken, self.is_off) = (true, false, false);
             return Ok(ConsoleItem::Open);
         };
-        let reason = match channel.read(&mut self.buffer).await {
-            Ok(0) => "the VM was stopped, or another client has taken the console".to_owned(),
+        let (reason, is_lost) = match channel.read(&mut self.buffer).await {
+            Ok(0) => ("the VM was stopped, or another client has taken the console".to_owned(), false),
             Ok(read) => {
                 (self.has_spoken, self.pause) = (true, self.job.policy.poll_initial);
+                // The process that was there has not ended.
+                self.missed = self.missed.take().or(self.ended.take());
                 return Ok(ConsoleItem::Bytes(&self.buffer[..read]));
             }
-            Err(error) => OutcomeError::in_full(&error),
+            // libvirt may report the end of a process so; all else is an end of the connection.
+            Err(error) => (OutcomeError::in_full(&error), error.kind() != io::ErrorKind::Other),
         };
         self.channel = None;
+        (if is_lost { &mut self.missed } else { &mut self.ended }).get_or_insert_with(|| reason.clone());
         Ok(ConsoleItem::Gap(reason))
     }
 
-    /// Opens the console as soon as that is possible.
-    async fn opened(&mut self) -> Result<DomainChannel, OutcomeError> {
+    /// Opens the console as soon as that is possible. None, once, if the VM is seen not to run before.
+    async fn opened(&mut self) -> Result<Option<DomainChannel>, OutcomeError> {
         loop {
             let error = match self.open().await {
-                Ok(channel) => return Ok(channel),
+                Ok(channel) => return Ok(Some(channel)),
                 Err(error) => error,
             };
             if !self.may_pass(&error) {
                 return Err(error);
             }
-            if matches!(error.kind, ErrorKind::VmNotFound | ErrorKind::VmNotRunning)
-                && let Relocation::To(host) = relocation(&self.job, &self.domain).await
-            {
+            let mut is_off = matches!(error.kind, ErrorKind::VmNotFound | ErrorKind::VmNotRunning);
+            if is_off && let Relocation::To(host) = relocation(&self.job, &self.domain).await {
+                is_off = false;
+                self.miss(|| format!("the VM has moved to {host}"));
                 self.job = self.job.at(host);
             }
             let is_taken = self.was_open && error.kind == ErrorKind::ChannelInUse;
             self.last_error = Some(error);
+            if is_off && !self.is_off {
+                (self.is_off, self.ended) = (true, None);
+                return Ok(None);
+            }
             self.rest(if is_taken { LONGEST_PAUSE_IN_USE } else { LONGEST_PAUSE }).await;
+        }
+    }
+
+    /// Notes why something may not be seen, if the console was open before.
+    fn miss(&mut self, reason: impl FnOnce() -> String) {
+        if self.was_open {
+            self.missed.get_or_insert_with(reason);
         }
     }
 
@@ -147,9 +194,22 @@ impl ConsoleStream {
         let look = |connection: LibvirtConnection| async move { connection.domain_info(uuid).await };
         let looked =
             self.job.manager.execute_on_host_with(self.job.host(), ExecuteOptions::by(deadline), look).await;
-        let now = looked.map_err(|error| OutcomeError::from(&error))?;
+        let now = match looked {
+            Ok(now) => now,
+            Err(error) => {
+                let error = OutcomeError::from(&error);
+                if error.kind != ErrorKind::VmNotFound {
+                    self.miss(|| error.message.clone());
+                }
+                return Err(error);
+            }
+        };
         if !Needs::Active.allow(now.state) {
             return Err(refusal(Needs::Active, &self.job.target.host, &now));
+        }
+        if self.process != now.id {
+            // It was stopped and started.
+            (self.process, self.ended) = (now.id, None);
         }
         // A client that takes the console over by force is not to be thrown out in turn.
         let options = ChannelOptions { force: self.force && !self.was_open, ..ChannelOptions::default() };

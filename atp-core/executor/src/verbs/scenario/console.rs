@@ -18,13 +18,16 @@ use crate::verbs::completion::Completion;
 use crate::verbs::console::{ConsoleItem, ConsolePlace, ConsoleRecord, ConsoleStream};
 use crate::verbs::job::Job;
 
-/// How long the first step waits for the console to be open. A VM that does not run has none to wait for.
+/// How long the first step waits for the console to be open, and a check of it for one that is to be opened again. A VM that does
+/// not run has none to wait for.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A console that is captured until this is dropped.
 pub(super) struct ConsoleWatch {
     record: Arc<Mutex<ConsoleRecord>>,
     progress: watch::Receiver<Progress>,
+    /// Whether the VM ran, and its console was not open yet when the first step began.
+    began_without: bool,
     /// What a step has found is not found by the next one.
     place: ConsolePlace,
     _capture: AbortOnDropHandle<()>,
@@ -33,9 +36,30 @@ pub(super) struct ConsoleWatch {
 /// How far a capture is. A change of it means that there is something new to look at.
 #[derive(Debug, Clone, Default)]
 struct Progress {
-    is_open: bool,
+    now: Now,
+    /// Whether the console was open at any time.
+    was_open: bool,
+    /// Why the guest may have written something that was not seen.
+    unseen: Option<String>,
     /// Why the console will never be open.
     error: Option<OutcomeError>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Now {
+    /// It is not open, and may be soon.
+    #[default]
+    Closed,
+    Open,
+    /// The VM does not run.
+    Off,
+}
+
+impl Progress {
+    /// Whether there is nothing to wait for.
+    fn is_settled(&self) -> bool {
+        self.now != Now::Closed || self.error.is_some()
+    }
 }
 
 impl ConsoleWatch {
@@ -45,12 +69,12 @@ impl ConsoleWatch {
         let (sender, mut progress) = watch::channel(Progress::default());
         let stream = ConsoleStream::new(job.clone(), domain.clone(), None, false);
         let capture = AbortOnDropHandle::new(tokio::spawn(capture(stream, Arc::clone(&record), sender)));
+        let mut began_without = false;
         if job.was_active {
-            let is_settled = |progress: &Progress| progress.is_open || progress.error.is_some();
             // A console that is not open yet is waited for by the steps that need it.
-            let _late = timeout(PATIENCE, progress.wait_for(is_settled)).await;
+            began_without = timeout(PATIENCE, progress.wait_for(Progress::is_settled)).await.is_err();
         }
-        ConsoleWatch { record, progress, place: ConsolePlace::default(), _capture: capture }
+        ConsoleWatch { record, progress, began_without, place: ConsolePlace::default(), _capture: capture }
     }
 
     /// Waits for a line that matches, from the last one on that a step has waited for.
@@ -98,22 +122,61 @@ impl ConsoleWatch {
         Completion::failed(Status::Timeout, Effect::None, error)
     }
 
-    /// How the console differs from what was expected of it: no fault of these.
+    /// How the console differs from what was expected of it: no fault of these. A console that is not open, as after a start of the VM,
+    /// is waited for, for a moment.
     ///
     /// # Errors
-    /// The console could not be captured, so that nothing is known of it.
-    pub(super) fn differences(&self, none_of: &[KernelFault]) -> Result<Vec<String>, OutcomeError> {
+    /// The console could not be captured, or not all the time, so that it is not known what the kernel has reported.
+    pub(super) async fn differences(
+        &mut self,
+        none_of: &[KernelFault],
+        deadline: Instant,
+    ) -> Result<Vec<String>, OutcomeError> {
+        let until = deadline.min(Instant::now() + PATIENCE);
+        // What is there at the end counts.
+        let _is_late = timeout_at(until, self.progress.wait_for(Progress::is_settled)).await.is_err();
         let progress = self.progress.borrow().clone();
-        if let Some(error) = progress.error {
-            return Err(error);
+        let found: Vec<_> = {
+            let record = self.record.lock();
+            let found = record.faults().filter(|found| none_of.contains(&found.fault));
+            found.map(|found| format!("the console reports {}: {:?}", found.fault, found.line)).collect()
+        };
+        if let (Some(error), true) = (&progress.error, found.is_empty()) {
+            return Err(error.clone());
         }
+        match self.unseen(&progress) {
+            Some(unseen) if found.is_empty() => {
+                let message = format!("it is not known what the kernel has reported: {unseen}");
+                let error = OutcomeError::new(ErrorKind::ConditionNotMet, message);
+                Err(error.with_hint(
+                    "the data has the gaps of the console; look at the log of the kernel in the guest",
+                ))
+            }
+            _ => Ok(found),
+        }
+    }
+
+    /// Why something that the guest has written since the first step may not have been seen.
+    fn unseen(&self, progress: &Progress) -> Option<String> {
+        match (&progress.unseen, progress.now) {
+            _ if !progress.was_open => Some("the console was not open until now".to_owned()),
+            _ if self.began_without => {
+                Some("the console was not open yet when the first step began".to_owned())
+            }
+            (Some(reason), _) => Some(format!("the console was not open all the time: {reason}")),
+            (None, Now::Closed) => Some("the console is not open".to_owned()),
+            (None, Now::Open | Now::Off) => None,
+        }
+    }
+
+    /// Whether the kernel has reported one of these faults, or it will never be known.
+    pub(super) fn stays_wrong(&self, none_of: &[KernelFault]) -> bool {
+        let progress = self.progress.borrow();
+        let is_unknown = progress.now == Now::Open && self.unseen(&progress).is_some();
+        let mut found = none_of.iter();
         let record = self.record.lock();
-        if record.report().bytes == 0 && !progress.is_open {
-            let message = "the console was not open until now, so nothing is known of it";
-            return Err(OutcomeError::new(ErrorKind::ConditionNotMet, message));
-        }
-        let found = record.faults().filter(|found| none_of.contains(&found.fault));
-        Ok(found.map(|found| format!("the console reports {}: {:?}", found.fault, found.line)).collect())
+        !none_of.is_empty()
+            && (is_unknown || found.any(|fault| record.faults().any(|found| found.fault == *fault)))
     }
 
     /// What was captured.
@@ -138,19 +201,23 @@ async fn capture(
     progress: watch::Sender<Progress>,
 ) {
     loop {
-        let change = match stream.next().await {
+        let (now, error) = match stream.next().await {
             Ok(item) => {
-                let is_open = match &item {
-                    ConsoleItem::Gap(_) => false,
-                    ConsoleItem::Open | ConsoleItem::Bytes(_) => true,
-                };
                 record.lock().take(&item);
-                Progress { is_open, error: None }
+                let now = match item {
+                    ConsoleItem::Gap(_) => Now::Closed,
+                    ConsoleItem::Open | ConsoleItem::Bytes(_) => Now::Open,
+                    ConsoleItem::Off => Now::Off,
+                };
+                (now, None)
             }
-            Err(error) => Progress { is_open: false, error: Some(error) },
+            Err(error) => (Now::Closed, Some(error)),
         };
-        let is_over = change.error.is_some();
-        progress.send_replace(change);
+        // It may be that of a process that ends.
+        let now = if now == Now::Open && stream.is_in_doubt() { Now::Closed } else { now };
+        let is_over = error.is_some();
+        let (was_open, unseen) = (stream.is_open_once(), stream.unseen().map(str::to_owned));
+        progress.send_replace(Progress { now, was_open, unseen, error });
         if is_over {
             return;
         }

@@ -248,12 +248,21 @@ impl<'a> StepRunner<'a> {
                 || completion.effect == Effect::Unknown
                 || completion.status == Status::Cancelled
                 || completion.error.as_ref().is_some_and(|error| error.kind == ErrorKind::DeadlinePassed)
+                || self.stays_wrong(&step.action)
                 || Instant::now() + pause >= self.job.deadline();
             if is_over || !self.pauses(pause).await {
                 return self.ended(step, completion, attempts, started).await;
             }
             repetitions -= 1;
         }
+    }
+
+    /// Whether an assertion is wrong for good: of what the step before yielded, or of a fault that the kernel has reported.
+    fn stays_wrong(&self, action: &Action) -> bool {
+        let Action::Assert(assertion) = action else { return false };
+        let console = self.console.as_ref();
+        !differences(assertion, self.last.as_ref(), None).is_empty()
+            || console.is_some_and(|console| console.stays_wrong(&assertion.no_fault_of))
     }
 
     /// Waits before a repetition. Returns whether it was not asked to stop.
@@ -365,8 +374,8 @@ impl<'a> StepRunner<'a> {
             None => None,
         };
         let mut found = differences(assertion, self.last.as_ref(), state);
-        if let (Some(console), false) = (&self.console, assertion.no_fault_of.is_empty()) {
-            match console.differences(&assertion.no_fault_of) {
+        if let (Some(console), false) = (&mut self.console, assertion.no_fault_of.is_empty()) {
+            match console.differences(&assertion.no_fault_of, deadline).await {
                 Ok(differences) => found.extend(differences),
                 Err(error) => return Completion::failed(Status::Failed, Effect::None, error),
             }
