@@ -21,6 +21,7 @@ mod passwords;
 mod progress;
 mod reserve;
 mod runs;
+mod scenario_steps;
 mod scenarios;
 mod server;
 mod server_streams;

@@ -90,9 +90,22 @@ pub(super) fn built_in(execution: &Execution<'_>, files: &Files) -> Option<Exit>
         },
         ("cat", None) => Exit::success(execution.stdin),
         ("cat", _) => cat(args, files),
-        ("sh", Some("-c")) => shell(args.get(1)?, execution, files),
+        ("sh", Some("-c")) => match args {
+            [_, script, _, line, seconds] if script.contains("exec timeout") => {
+                ended_after(seconds, shell(line, execution, files))
+            }
+            _ => shell(args.get(1)?, execution, files),
+        },
         _ => return None,
     })
+}
+
+/// What `timeout -s KILL` makes of a program.
+fn ended_after(seconds: &str, exit: Exit) -> Exit {
+    match seconds.parse().map(Duration::from_secs) {
+        Ok(limit) if limit < exit.after => Exit { code: 137, after: limit, ..exit },
+        _ => exit,
+    }
 }
 
 fn cat(paths: &[String], files: &Files) -> Exit {

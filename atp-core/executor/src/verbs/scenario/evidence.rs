@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use atp_api::{EvidenceReport, ExecSpec, MissedEvidence, OutcomeError, ScreenshotLimits};
 use atp_protocol::files::Allowance;
-use atp_protocol::{ExecOutput, LibvirtCarrier, ProtocolError, exec, files, screenshot};
+use atp_protocol::{LibvirtCarrier, ProtocolError, exec, files, screenshot};
+use atp_transport::Effect;
 use atp_transport::domain::DomainInfo;
-use atp_transport::{Effect, LibvirtConnection};
-use futures_util::future::join3;
+use futures_util::future::join;
 use tokio::fs;
 use tokio::time::{Instant, timeout_at};
 
@@ -26,10 +26,17 @@ use super::report::worst;
 use super::template::{Template, Values, fill, fill_path};
 use crate::safe_name::safe_name;
 use crate::verbs::completion::effect_of;
+use crate::verbs::exec as exec_verb;
 use crate::verbs::job::Job;
 
 /// The time for all of it.
 pub(super) const TIME: Duration = Duration::from_secs(20);
+/// Ends a line for the guest's shell (`$1`) after some seconds (`$2`), so that what it has printed until then is known and nothing
+/// goes on. A guest without `timeout` is waited for as for any program.
+const BOUNDED: &str = r#"command -v timeout >/dev/null || exec /bin/sh -c "$1"
+exec timeout -s KILL "$2" /bin/sh -c "$1""#;
+/// What is kept back of the time of a command for the answer.
+const ANSWER: Duration = Duration::from_secs(1);
 /// The most lines of a console.
 const MOST_LINES: i32 = 10_000;
 
@@ -105,6 +112,19 @@ impl Collected {
         }
     }
 
+    async fn keep_console(&mut self, tail: Result<Vec<String>, OutcomeError>) {
+        match tail {
+            Ok(lines) if lines.is_empty() => {
+                self.miss("console", "it has written nothing since it was opened".to_owned());
+            }
+            Ok(lines) => {
+                let text: String = lines.into_iter().map(|line| line + "\n").collect();
+                self.keep("console.log".to_owned(), text.as_bytes()).await;
+            }
+            Err(error) => self.miss("console", error.message),
+        }
+    }
+
     fn miss(&mut self, what: impl Into<String>, reason: String) {
         self.report.missed.push(MissedEvidence { what: what.into(), reason });
     }
@@ -143,11 +163,13 @@ pub(super) async fn collect(
     let report = EvidenceReport { folder: folder.clone(), ..EvidenceReport::default() };
     let allowance = job.allowance.clone();
     let mut collected = Collected { folder, deadline: written_by, allowance, report };
+    // It is there at once, and is kept whatever becomes of the rest.
+    let tail = || Some(console?.tail(evidence.console?));
+    let is_silent = matches!(tail(), Some(Ok(lines)) if lines.is_empty());
+    if let (Some(tail), false) = (tail(), is_silent) {
+        collected.keep_console(tail).await;
+    }
     let mut effect = Effect::None;
-    let lines = async {
-        let lines = evidence.console?;
-        Some(console?.tail(lines))
-    };
     let picture = async {
         match evidence.screenshot {
             true => Some(picture(&job, domain, deadline).await),
@@ -156,11 +178,15 @@ pub(super) async fn collect(
     };
     let outputs = async {
         let mut outputs = Vec::new();
-        for command in &evidence.commands {
+        for (command, left) in evidence.commands.iter().zip((1..=evidence.commands.len()).rev()) {
             let line = fill(command, values);
             let output = match &line {
                 Ok(line) => {
-                    let (output, sent) = output(&job, domain, line, deadline).await;
+                    // One that hangs leaves their time to the others.
+                    let now = Instant::now();
+                    let share =
+                        deadline.saturating_duration_since(now) / u32::try_from(left).unwrap_or(u32::MAX);
+                    let (output, sent) = output(&job, domain, line, now + share).await;
                     effect = worst(effect, sent);
                     output
                 }
@@ -170,15 +196,7 @@ pub(super) async fn collect(
         }
         outputs
     };
-    let (lines, picture, outputs) = join3(lines, picture, outputs).await;
-    match lines {
-        Some(Ok(lines)) => {
-            let text: String = lines.into_iter().map(|line| line + "\n").collect();
-            collected.keep("console.log".to_owned(), text.as_bytes()).await;
-        }
-        Some(Err(error)) => collected.miss("console", error.message),
-        None => {}
-    }
+    let (picture, outputs) = join(picture, outputs).await;
     match picture {
         Some(Ok(png)) => collected.keep("screen.png".to_owned(), &png).await,
         Some(Err(reason)) => collected.miss("screenshot", reason),
@@ -189,6 +207,10 @@ pub(super) async fn collect(
             Ok(text) => collected.keep(format!("command-{number}.txt"), text.as_bytes()).await,
             Err(reason) => collected.miss(line, reason),
         }
+    }
+    // It may have been opened for this.
+    if let (Some(tail), true) = (tail(), is_silent) {
+        collected.keep_console(tail).await;
     }
     (collected.report, effect)
 }
@@ -201,34 +223,42 @@ async fn picture(job: &Job, domain: &DomainInfo, deadline: Instant) -> std::resu
     taken.await.map(|picture| picture.png).map_err(|error: ProtocolError| OutcomeError::in_full(&error))
 }
 
-/// What a line for the guest's shell prints, as a text with the line and its exit code; and the effect of it.
+/// What a line for the guest's shell prints, as a text with the line and how it ended; and the effect of it. One that does not end
+/// in time is ended then.
 async fn output(
     job: &Job,
     domain: &DomainInfo,
     line: &str,
     deadline: Instant,
 ) -> (std::result::Result<String, String>, Effect) {
-    let (uuid, spec) = (domain.uuid, &ExecSpec::shell(line));
+    let began = Instant::now();
+    let limit = deadline.saturating_duration_since(began + ANSWER).as_secs().max(1);
+    let bounded = &ExecSpec::new("/bin/sh").args(["-c", BOUNDED, "sh", line, &limit.to_string()]);
     job.attempt.mark_sent().await;
-    let ran = job.manager.execute_on_host_with(
-        job.host(),
-        job.options(),
-        |connection: LibvirtConnection| async move {
-            exec::run(&LibvirtCarrier::new(&connection, uuid), spec, deadline).await
-        },
-    );
-    let output: ExecOutput = match ran.await {
-        Ok(output) => output,
-        Err(error) => {
-            let error: ProtocolError = error;
-            return (Err(OutcomeError::in_full(&error)), effect_of(&error, true));
-        }
+    let job = &Job { attempt: job.attempt.part(deadline), ..job.clone() };
+    let ran = job.manager.execute_on_host_with(job.host(), job.options(), |connection| async move {
+        let usual = exec_verb::usual_encoding(bounded, &connection.host_info(), &job.policy)?;
+        let carrier = LibvirtCarrier::new(&connection, domain.uuid);
+        let output = match exec::run(&carrier, bounded, deadline).await {
+            // Nothing was run. Windows has another shell.
+            Err(ProtocolError::NoShell { .. }) => {
+                exec::run(&carrier, &ExecSpec::shell(line), deadline).await?
+            }
+            output => output?,
+        };
+        Ok::<_, ProtocolError>(exec_verb::report(output, bounded, usual))
+    });
+    let report = match ran.await {
+        Ok(report) => report,
+        Err(error) => return (Err(OutcomeError::in_full(&error)), effect_of(&error, true)),
     };
-    let ended = match (output.exit_code, output.signal) {
+    let is_killed = report.signal == Some(9) || report.exit_code == Some(128 + 9);
+    let ended = match (report.exit_code, report.signal) {
+        _ if is_killed && began.elapsed().as_secs() >= limit => format!("ended after {limit} s"),
         (Some(code), _) => format!("exit code {code}"),
         (None, Some(signal)) => format!("ended by signal {signal}"),
         (None, None) => "no exit code".to_owned(),
     };
-    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let (stdout, stderr) = (report.stdout.lossy_text(), report.stderr.lossy_text());
     (Ok(format!("$ {line}\n{stdout}{stderr}[{ended}]\n")), Effect::Done)
 }

@@ -46,12 +46,13 @@ pub(super) fn partial_in_revert(report: &ScenarioReport, snapshot: &str) -> Part
 }
 
 /// The completion of a target that could not be taken back to its snapshot before the first step.
-pub(super) fn not_begun(reverted: Completion) -> Completion {
-    let error = reverted.error.map(|error| {
+pub(super) fn not_begun(reverted: Completion, report: ScenarioReport) -> Completion {
+    let error = reverted.error.map(|mut error| {
+        error.causes.extend(report.evidence.as_deref().into_iter().flat_map(described));
         let message = format!("isolate: {}; no step was carried out", error.message);
         OutcomeError { message, retryable: false, ..error }
     });
-    Completion { error, ..reverted }
+    Completion { error, data: Some(Data::Scenario(report)), ..reverted }
 }
 
 /// The completion of a target that was, or was not, taken back to its snapshot at the end.

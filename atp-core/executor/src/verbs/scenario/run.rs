@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use atp_api::{
-    Data, ExecReport, Isolation, OutcomeError, RevertSpec, ScenarioReport, ScreenshotLimits, Status,
-    StepReport, millis,
+    ConsoleReport, Data, ExecReport, Isolation, OutcomeError, RevertSpec, ScenarioReport, ScreenshotLimits,
+    Status, StepReport, millis,
 };
 use atp_protocol::files::FileError;
 use atp_protocol::{LibvirtCarrier, ProtocolError, files, screenshot};
@@ -23,7 +23,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::Scenario;
 use super::assertion::{Assertion, FileAssertion, Matcher};
 use super::console::ConsoleWatch;
-use super::evidence;
+use super::evidence::{self, Evidence};
 use super::places::FilePlaces;
 use super::report::{
     after_revert, completion, has_failed, not_begun, partial, partial_in_revert, partial_in_teardown, undone,
@@ -60,8 +60,16 @@ pub(in crate::verbs) fn perform<'a>(
             let restored = reverted.status.is_success();
             report.isolated = Some(Isolation { snapshot, restored });
             if !restored {
-                let done = Completion { data: Some(Data::Scenario(report)), ..not_begun(reverted) };
-                return progress.job.ended(done);
+                let mut effect = reverted.effect;
+                if let Some(evidence) = &scenario.evidence {
+                    if evidence.console.is_some() {
+                        progress.console = Some(ConsoleWatch::begin(&progress.job, domain).await);
+                    }
+                    effect = worst(effect, progress.collect(evidence, &mut report).await);
+                    report.console = progress.console_report();
+                }
+                let failed = Completion { effect, ..not_begun(reverted, report) };
+                return progress.job.ended(failed);
             }
             effect = reverted.effect;
         }
@@ -90,11 +98,7 @@ pub(in crate::verbs) fn perform<'a>(
         {
             // Its commands may change the VM.
             touched(&mut report);
-            let values = (&progress.values, &progress.own, progress.places);
-            let console = progress.console.as_ref();
-            let (collected, sent) = evidence::collect(evidence, &progress.job, domain, console, values).await;
-            report.evidence = Some(Box::new(collected));
-            effect = worst(effect, sent);
+            effect = worst(effect, progress.collect(evidence, &mut report).await);
         }
         progress.last = None;
         progress.is_last_skipped = false;
@@ -104,7 +108,7 @@ pub(in crate::verbs) fn perform<'a>(
             attempt.if_cut_off(partial_in_teardown(&report, step));
             report.teardown.push(progress.step(step).await);
         }
-        report.console = progress.console.as_ref().map(|console| Box::new(console.report()));
+        report.console = progress.console_report();
         let Some(isolation) = &mut report.isolated else {
             let ended = completion(report, is_stopped);
             return progress.job.ended(Completion { effect: worst(ended.effect, effect), ..ended });
@@ -207,6 +211,19 @@ impl<'a> StepRunner<'a> {
             self.go_on_at(host).await;
         }
         completion
+    }
+
+    fn console_report(&self) -> Option<Box<ConsoleReport>> {
+        self.console.as_ref().map(|console| Box::new(console.report()))
+    }
+
+    /// Collects the evidence. Returns the effect of its commands.
+    async fn collect(&self, evidence: &Evidence, report: &mut ScenarioReport) -> Effect {
+        let values = (&self.values, &self.own, self.places);
+        let console = self.console.as_ref();
+        let (collected, sent) = evidence::collect(evidence, &self.job, self.domain, console, values).await;
+        report.evidence = Some(Box::new(collected));
+        sent
     }
 
     /// Carries out a step with the variables that only it has, unless a condition of it does not hold.
