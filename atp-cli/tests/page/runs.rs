@@ -302,13 +302,17 @@ async fn files_are_copied_into_guests_and_out_of_them() {
     assert!(fetched(&browser).await[0].as_str().unwrap().contains("PNG"));
 
     browser.view("#/run?verb=scenario&selector=h2/*").await;
-    let scenario = "name: both\ntargets: h2/*\nsteps:\n- cp: {push: extra.conf, to: /tmp/extra}\n- cp: {pull: /tmp/extra, to: out}\n";
+    let scenario = "name: both\ntargets: h2/*\nevidence: {on: always, commands: [hostname]}\nsteps:\n\
+                    - cp: {push: extra.conf, to: /tmp/extra}\n- cp: {pull: /tmp/extra, to: out}\n";
     browser.write("[data-name=text]", scenario).await;
     choose(&browser, "#files", "extra.conf", "more").await;
     browser.press("Show the plan").await;
     browser.press("Start run on 2 VMs").await;
     browser.says(".chips", "2 ok").await;
-    browser.until("document.querySelectorAll('a.file').length === 2").await;
-    assert_eq!(fetched(&browser).await, json!(["more", "more"]));
+    browser.until("document.querySelectorAll('a.file').length === 4").await;
+    let mut texts: Vec<_> = serde_json::from_value::<Vec<String>>(fetched(&browser).await).unwrap();
+    texts.sort();
+    let evidence = ["vm1", "vm2"].map(|vm| format!("$ hostname\n{vm}\n[exit code 0]\n"));
+    assert_eq!(texts, [&evidence[0], &evidence[1], "more", "more"]);
     browser.end().await;
 }

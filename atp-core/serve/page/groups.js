@@ -35,18 +35,17 @@ function outputs(outcome) {
   }
   if (typeof data === "object" && Object.keys(data).length === 1 && typeof data.state === "string") return [["state", data.state]];
   // Each target has a file of its own, which is beside its name.
-  const shared = (key, value) => ((key === "local_path" || key === "file") && typeof value === "string" ? undefined : value);
+  const shared = (key, value) => (["local_path", "file", "folder"].includes(key) && typeof value === "string" ? undefined : value);
   return [["result", typeof data === "string" ? data : JSON.stringify(data, shared, 2)]];
 }
 
-/** The files of an outcome that the service keeps: those of pulls and pictures, by themselves or in steps. */
+/** The files of an outcome that the service keeps: those of pulls and pictures, by themselves or in steps, and evidence. */
 function files(outcome) {
-  const of = (op, data) => {
-    const path = data?.file ?? (op === "push" || data?.guest_path === undefined ? null : data.local_path);
-    return typeof path === "string" && !path.startsWith("/") && path.includes("/") ? [path] : [];
-  };
-  const steps = [...(outcome.data?.steps ?? []), ...(outcome.data?.teardown ?? [])];
-  return [...of(outcome.op, outcome.data), ...steps.flatMap((step) => of(step.op, step.data))];
+  const of = (op, data) => data?.file ?? (op === "push" || data?.guest_path === undefined ? null : data.local_path);
+  const { steps = [], teardown = [], evidence } = outcome.data ?? {};
+  const paths = [of(outcome.op, outcome.data), ...[...steps, ...teardown].map((step) => of(step.op, step.data)),
+    ...(evidence?.files ?? []).map((file) => `${evidence.folder}/${file}`)];
+  return paths.filter((path) => typeof path === "string" && !path.startsWith("/") && path.includes("/"));
 }
 
 /** A link that fetches a file of the service. */
