@@ -30,7 +30,7 @@ fn the_examples_are_scenarios() {
             count += 1;
         }
     }
-    assert_eq!(count, 8);
+    assert_eq!(count, 9);
 }
 
 /// `UPDATE_SCHEMA=1 cargo test -p atp-executor --test scenario` writes it anew.

@@ -130,13 +130,22 @@ fn a_reboot_is_watched_on_the_console_and_all_that_was_run_is_in_one_report() {
     let folder = tempfile::tempdir().unwrap();
     let [junit, html] = ["report.xml", "report.html"].map(|name| folder.path().join(name));
     let (reboot, tools) = (example("reboot-console.yaml"), example("tools.yaml"));
+    // The evidence of the example, of a VM whose console has a fault after the reboot.
+    let text = fs::read_to_string(reboot).unwrap();
+    let last = text.rfind("  - assert: {console").unwrap();
+    let fault = "  - exec: echo 'Kernel panic - not syncing' > /dev/ttyS0\n    when: {value: '${vm}', equals: vm2}\n  \
+                 - wait: {console: 'not syncing'}\n    when: {value: '${vm}', equals: vm2}\n";
+    let evidence = folder.path().join("evidence");
+    let text = format!("{}{fault}{}", &text[..last], &text[last..])
+        .replace("  on: failure", &format!("  folder: '{}'", evidence.display()));
+    let reboot = write("reboot-console.yaml", &text);
     let run = bed.run(&[
         "run",
         reboot.to_str().unwrap(),
         tools.to_str().unwrap(),
         "--yes",
         "--set",
-        "targets=h3/vm1",
+        "targets=h3/",
         "--set",
         "ssh=no",
         "--timeout",
@@ -146,17 +155,29 @@ fn a_reboot_is_watched_on_the_console_and_all_that_was_run_is_in_one_report() {
         "--html",
         html.to_str().unwrap(),
     ]);
-    run.exits_with(0);
+    run.exits_with(1);
     let outcomes = run.outcomes();
     let names: Vec<_> = outcomes.iter().map(|outcome| outcome.data["scenario"].as_str().unwrap()).collect();
-    assert_eq!(names, ["reboot-console", "tools"]);
+    assert_eq!(names, ["reboot-console", "reboot-console", "tools", "tools"]);
+    let statuses: Vec<_> = outcomes.iter().map(|outcome| outcome.status.as_str()).collect();
+    assert_eq!(statuses, ["ok", "failed", "ok", "ok"], "{run:#?}");
     assert_eq!(outcomes[0].data["steps"][2]["status"], "skipped");
     assert!(outcomes[0].data["console"]["lines"].as_u64().unwrap() > 0, "{}", outcomes[0].data);
+    assert!(outcomes[0].data["evidence"].is_null(), "{}", outcomes[0].data);
+    let message = &outcomes[1].failure().message;
+    assert!(message.starts_with("step 6 (assert): the console reports panic"), "{message}");
+    let kept = ["console.log", "screen.png", "command-1.txt"];
+    assert_eq!(outcomes[1].data["evidence"]["files"], serde_json::json!(kept), "{}", outcomes[1].data);
+    let console = fs::read_to_string(evidence.join("h3/vm2/console.log")).unwrap();
+    assert!(console.contains("Kernel panic - not syncing"), "{console}");
+    let dmesg = fs::read_to_string(evidence.join("h3/vm2/command-1.txt")).unwrap();
+    assert!(dmesg.starts_with("$ dmesg\n") && dmesg.ends_with("[exit code 0]\n"), "{dmesg}");
     let junit = fs::read_to_string(junit).unwrap();
-    assert!(junit.contains("<testsuite name=\"tools\" tests=\"13\" failures=\"0\""), "{junit}");
+    assert!(junit.contains("<testsuite name=\"tools\" tests=\"26\" failures=\"0\""), "{junit}");
     assert!(junit.contains("<testcase classname=\"h3/vm1\" name=\"step 3: ssh is served\""), "{junit}");
     let html = fs::read_to_string(html).unwrap();
     assert!(html.contains("<h2>reboot-console</h2>") && html.contains("ssh is served"), "{html}");
+    assert!(html.contains("Kernel panic - not syncing"), "{html}");
 }
 
 #[test]

@@ -83,6 +83,12 @@ fn what_was_written_after_a_snapshot_is_gone_after_a_revert() {
     // The disk itself, past the memory of the guest's kernel.
     all(&bed, &shell("umount /data && mount-data && grep -qx before /data/file"), &guests, "ok done");
 
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../../configs/scenarios/isolated-change.yaml");
+    let isolated = ["run", example, "--set", "targets=snap*", "--timeout", "2m", "--yes"];
+    all(&bed, &isolated, &guests, "ok done");
+    bed.run(&AGENTS).exits_with(0);
+    all(&bed, &shell("! test -e /etc/atp-message"), &guests, "ok done");
+
     all(&bed, &["snapshot", "delete", "snap*", "clean", "--yes"], &guests, "ok done");
     all(&bed, &["snapshot", "delete", "snap*", "clean", "--yes"], &guests, "unchanged none");
     let gone = bed.run(&["snapshot", "revert", "snap1", "clean"]);

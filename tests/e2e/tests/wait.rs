@@ -94,6 +94,9 @@ fn a_condition_that_does_not_come_true_is_a_timeout_with_the_last_observation() 
     let words = ["code 7", "was still running", "its result did not arrive"];
     assert!(words.iter().any(|words| message.contains(words)), "{run:?}");
 
+    let run = bed.run(&["--timeout", "8s", "wait", "h1/vm1", "--for", "port=9"]);
+    assert_eq!(run.exits_with(1).brief(), ["h1/vm1 timeout none condition-not-met"]);
+
     stop_agent(&bed);
     let run = bed.run(&["--timeout", "8s", "wait", "h1/vm1", "--for", "agent"]);
     assert_eq!(run.exits_with(1).brief(), ["h1/vm1 timeout none condition-not-met"]);
