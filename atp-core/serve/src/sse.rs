@@ -9,6 +9,7 @@ use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use futures_util::stream::{self, Stream, StreamExt as _};
 use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
 
 use crate::auth::Caller;
 use crate::problem::Refusal;
@@ -51,22 +52,22 @@ pub(crate) fn last_event_id(headers: &HeaderMap) -> Option<&str> {
     headers.get(LAST_EVENT_ID).and_then(|value| value.to_str().ok()).filter(|text| !text.is_empty())
 }
 
-/// Answers with a stream. It ends with `frames`, when the service ends, and when the caller's token is removed or changed: what it
-/// may see was decided by that. A client that still may begins again, and resumes.
+/// Answers with a stream. It ends with `frames`, with `until`, and when the caller's token is removed or changed: what it may see
+/// was decided by that. A client that still may begins again, and resumes.
 ///
 /// Only what the client takes is taken from `frames`: what it does not read stays where it is.
 pub(crate) fn respond(
     service: &Service,
     caller: &Caller,
+    until: CancellationToken,
     frames: impl Stream<Item = Frame> + Send + 'static,
 ) -> Result<Response, Refusal> {
     let slot = service.limits().stream(&caller.token)?;
     let (service, token) = (service.clone(), caller.token.clone());
-    let state = (Box::pin(frames), service, token, slot);
-    let beats = stream::unfold(state, |(mut frames, service, token, slot)| async move {
-        let stopping = service.stopping().clone();
+    let state = (Box::pin(frames), until, service, token, slot);
+    let beats = stream::unfold(state, |(mut frames, until, service, token, slot)| async move {
         let next = tokio::select! {
-            () = stopping.cancelled() => return None,
+            () = until.cancelled() => return None,
             next = timeout_at(Instant::now() + HEARTBEAT, frames.next()) => next,
         };
         let bytes = match next {
@@ -77,7 +78,7 @@ pub(crate) fn respond(
         if !service.tokens().has(&token) {
             return None;
         }
-        Some((Ok::<_, Infallible>(bytes), (frames, service, token, slot)))
+        Some((Ok::<_, Infallible>(bytes), (frames, until, service, token, slot)))
     });
     let start = stream::once(async { Ok(Bytes::from_static(RETRY.as_bytes())) });
     Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], Body::from_stream(start.chain(beats))).into_response())

@@ -25,7 +25,7 @@ fn write(name: &str, text: &str) -> PathBuf {
 fn the_worked_examples_work() {
     let bed = bed();
     for (name, targets, steps) in [
-        ("smoke.yaml", "*", 6),
+        ("smoke.yaml", "*", 5),
         ("deploy-file.yaml", "*", 3),
         ("pause-and-resume.yaml", "h2/", 4),
         ("disk-space.yaml", "*", 4),

@@ -87,7 +87,8 @@ async fn listen(
     let mut listener =
         Listener { service: service.clone(), filter, next, gap, last, begun, watching, _monitors: monitors };
     listener.tell_watched();
-    sse::respond(&service, &caller, frames(listener))
+    let until = service.stopping().clone();
+    sse::respond(&service, &caller, until, frames(listener))
 }
 
 /// What a client wants to hear, and may.

@@ -12,6 +12,7 @@ use axum::response::Response;
 use futures_util::stream::{self, Stream};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::lines::{ConsoleLines, LinesAfter};
 use super::progress::TargetProgress;
@@ -47,7 +48,13 @@ pub(super) async fn follow(
             Refusal::field("last-event-id", format!("expected the number of an event, not {text:?}"))
         })?,
     };
-    sse::respond(&service, &caller, frames(service.clone(), row.id, after))
+    // A run of this service alone ends before the service does, and its client has nobody else to ask how. One that controllers
+    // share goes on in another.
+    let until = match service.cluster() {
+        Some(_) => service.stopping().clone(),
+        None => CancellationToken::new(),
+    };
+    sse::respond(&service, &caller, until, frames(service.clone(), row.id, after))
 }
 
 /// What a client has: the number of its last event, and that of its last line of a console.

@@ -229,6 +229,33 @@ async fn streams_have_a_limit_and_end_with_the_service_and_their_token() {
     assert!(bed.serving.await.unwrap(), "the streams have kept the service from its end");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_stream_of_a_run_tells_its_end_also_when_the_service_is_stopped_meanwhile() {
+    let bed = Bed::start(1, 3).await;
+    let token = bed.admin();
+    // One at a time, and the service is stopped in the first: the others are skipped.
+    let request = json!({
+        "targets": {"selectors": ["*"]},
+        "operation": {"op": "exec", "program": "sleep", "args": ["1.5"]},
+        "policy": {"parallel": 1},
+    });
+    let run = bed.post("/api/v1/runs", &token, &request).await.json()["id"].clone();
+    let mut stream = Stream::open(&bed, &format!("/api/v1/runs/{run}/events"), &token, None).await;
+    stream.until(|event| event.word == "started").await;
+    bed.service.stopping().cancel();
+    let (mut statuses, mut words) = (Vec::new(), Vec::new());
+    while let Some(event) = stream.next().await {
+        if event.word == "finished" {
+            statuses.push(event.data["status"].as_str().unwrap_or_default().to_owned());
+        }
+        words.push(event.word);
+    }
+    statuses.sort();
+    assert_eq!(statuses, ["ok", "skipped", "skipped"], "{words:?}");
+    assert!(words.contains(&"ended".to_owned()), "{words:?}");
+    assert!(bed.serving.await.unwrap(), "the stream has kept the service from its end");
+}
+
 async fn suspend_or_resume(bed: &Bed) {
     suspend(bed, "h1").await;
     resume(bed, "h1").await;
