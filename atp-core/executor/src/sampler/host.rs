@@ -96,9 +96,12 @@ impl HostSampler {
     }
 
     /// How long one is waited for that did not answer in the round before. A host that is far away answers late, and must not
-    /// be stale for ever after one answer that was later.
+    /// be stale for ever after one answer that was later; of one that never answered it is not known how late it answers.
     fn stale_patience(&self, options: &SampleOptions) -> Duration {
-        let usual = self.took.saturating_mul(4).min(options.patience());
+        let usual = match self.answered {
+            Some(_) => self.took.saturating_mul(4).min(options.patience()),
+            None => options.patience() / 4,
+        };
         options.stale_patience.max(usual)
     }
 

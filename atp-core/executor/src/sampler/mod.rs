@@ -33,7 +33,7 @@ pub struct SampleOptions {
     /// How long a host is waited for in the first round, in which it is connected to; 3 s by default.
     pub connect_patience: Duration,
     /// How long one is waited for that did not answer in the round before; 100 ms by default. On a host whose last answer took
-    /// long, four times that, and no longer than `patience`.
+    /// long, four times that, and no longer than `patience`; on one that never answered, a quarter of `patience`.
     pub stale_patience: Duration,
 }
 

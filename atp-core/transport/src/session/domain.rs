@@ -59,8 +59,9 @@ impl LibvirtConnection {
         .await
     }
 
-    /// The counters of all domains of the host, running or not, as far as libvirt has them without asking QEMU: processor
-    /// time and network interfaces (`virConnectGetAllDomainStats`). Answers also while a VM of the host hangs.
+    /// The counters of all domains of the host, running or not, as far as libvirt has them without asking QEMU: network
+    /// interfaces (`virConnectGetAllDomainStats`) and, of those that are active, processor time (`virDomainGetInfo`). Answers also
+    /// while a VM of the host hangs.
     pub async fn all_counters(&self) -> Result<Vec<DomainCounters>> {
         self.call("virConnectGetAllDomainStats", None, async |link, in_flight| {
             link.all_counters(in_flight).await

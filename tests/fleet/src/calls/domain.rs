@@ -91,7 +91,7 @@ fn all_stats(call: &mut Call<'_>) -> Outcome {
     } else {
         domains.iter().filter_map(|domain| call.state.index_of(domain.uuid)).collect()
     };
-    let asks_qemu = groups & (group::BALLOON | group::VCPU | group::BLOCK) != 0;
+    let asks_qemu = groups & (group::CPU | group::BALLOON | group::VCPU | group::BLOCK) != 0;
     let mut answering = Vec::with_capacity(meant.len());
     for &index in &meant {
         let vm = &call.state.vms[index];

@@ -1,10 +1,10 @@
 //! Statistics of domains, of all of a host in one round trip (`virConnectGetAllDomainStats`) or of one
 //! (`virDomainListGetStats`).
 //!
-//! Of all domains only those are asked for that libvirt has without QEMU: the states, the processor time, the interfaces. The
-//! statistics of vCPUs, memory and disks are QEMU's to give: the daemon asks the monitor of every running domain whose monitor
-//! is free, and hangs with a QEMU that hangs, also with the flag that keeps it from waiting for an occupied one (measured with
-//! libvirt 9.0.0).
+//! Of all domains only those are asked for that libvirt has without QEMU: the states and the interfaces. The statistics of
+//! processors, memory and disks are QEMU's to give: the daemon asks the monitor of every running domain whose monitor is free,
+//! and hangs with a QEMU that hangs, also with the flag that keeps it from waiting for an occupied one (measured with libvirt
+//! 9.0.0, which asks QEMU also for a part of the group of the processor time).
 
 use std::collections::HashMap;
 use std::ffi::{CStr, c_char, c_int, c_uint};
@@ -43,10 +43,9 @@ pub(super) fn state_if_there(domain: &Domain) -> Result<Option<DomainInfo>, Erro
     records.first().map(|(domain, figures)| info_of(domain, figures)).transpose()
 }
 
-/// All domains of the host with what libvirt counts of them by itself.
+/// All domains of the host with what libvirt counts of them by itself. Their processor times are in their infos.
 pub(super) fn all_counters(connect: &Connect) -> Result<Vec<DomainCounters>, Error> {
-    let groups =
-        sys::VIR_DOMAIN_STATS_STATE | sys::VIR_DOMAIN_STATS_CPU_TOTAL | sys::VIR_DOMAIN_STATS_INTERFACE;
+    let groups = sys::VIR_DOMAIN_STATS_STATE | sys::VIR_DOMAIN_STATS_INTERFACE;
     all(connect, groups)?.iter().map(|(domain, figures)| counters_of(domain, figures)).collect()
 }
 

@@ -104,11 +104,8 @@ impl LibraryLink {
                 }
                 all => all?,
             };
-            let lacks = |counters: &&mut DomainCounters| {
-                counters.info.state.is_active() && counters.cpu_time.is_none()
-            };
-            for counters in all.iter_mut().filter(lacks) {
-                // A daemon without cgroups has the time in the domain's info. One that has just gone has none.
+            for counters in all.iter_mut().filter(|counters| counters.info.state.is_active()) {
+                // A domain that has just gone has none.
                 if let Ok(info) = on.domain(counters.info.uuid).and_then(|domain| domain.info()) {
                     counters.cpu_time = Some(Duration::from_nanos(info.cpu_time));
                     counters.info.vcpus = Some(info.nr_virt_cpu);

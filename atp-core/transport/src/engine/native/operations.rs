@@ -71,7 +71,8 @@ impl NativeLink {
 
     pub(crate) async fn all_counters(&self, token: impl Send + 'static) -> Answer<Vec<DomainCounters>> {
         let on = self.holding(token);
-        let groups = group::STATE | group::CPU | group::INTERFACE;
+        // The group of the processor time is not among them: newer daemons ask QEMU for some of it.
+        let groups = group::STATE | group::INTERFACE;
         let mut all: Vec<DomainCounters> = match on.domain_stats(&[], groups, flag::NOWAIT).await {
             Ok(stats) => stats.into_iter().map(counters).collect(),
             // A driver without that, or without the flag.
@@ -81,13 +82,10 @@ impl NativeLink {
             }
             Err(error) => return Err(call_failure(error)),
         };
-        // A daemon without cgroups has the time in the domain's info.
-        let lacks =
-            |counters: &&mut DomainCounters| counters.info.state.is_active() && counters.cpu_time.is_none();
-        let mut lacking: Vec<_> = all.iter_mut().filter(lacks).collect();
-        let domains: Vec<_> = lacking.iter().map(|counters| RemoteDomain::of(counters.info.uuid)).collect();
+        let mut active: Vec<_> = all.iter_mut().filter(|counters| counters.info.state.is_active()).collect();
+        let domains: Vec<_> = active.iter().map(|counters| RemoteDomain::of(counters.info.uuid)).collect();
         let infos = on.domain_infos(&domains).await.map_err(call_failure)?;
-        for (counters, info) in lacking.iter_mut().zip(infos) {
+        for (counters, info) in active.iter_mut().zip(infos) {
             match info {
                 Ok(info) => {
                     counters.cpu_time = Some(info.cpu_time);
