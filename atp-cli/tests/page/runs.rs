@@ -316,3 +316,22 @@ async fn files_are_copied_into_guests_and_out_of_them() {
     assert_eq!(texts, [&evidence[0], &evidence[1], "more", "more"]);
     browser.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_says_how_far_its_copies_are() {
+    let service = Service::start(1, 1).await;
+    let browser = service.browser("#/run").await;
+    browser.view("#/run?verb=push&selector=h1/vm1").await;
+    choose(&browser, "#file", "large", &"x".repeat(8 << 20)).await;
+    browser.write("[data-name=destination]", "/tmp/large").await;
+    browser.press("Show the plan").await;
+    browser.shows(".plan").await;
+    let host = service.fleet.host(1).unwrap();
+    host.set_fault(atp_fleet::HostFault::Slow { by: Duration::from_secs(1) });
+    browser.press("Start cp on 1 VM").await;
+    browser.until("/^Under way: h1\\/vm1 \\(copying \\d+ %\\)\\.$/.test(document.querySelector('.working')?.textContent)").await;
+    host.set_fault(None);
+    browser.says(".chips", "1 ok").await;
+    browser.until("!document.querySelector('.working').textContent").await;
+    browser.end().await;
+}

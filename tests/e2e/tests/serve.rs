@@ -19,12 +19,12 @@ const SOON: Duration = Duration::from_secs(90);
 const SCRAPED: Duration = Duration::from_secs(60);
 
 /// A port that was free a moment ago.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }
 
 /// What a server answers to a GET. HTTP 1.0, so that the answer ends with the connection.
-fn get(port: u16, path: &str, token: &str) -> Result<(u16, Vec<u8>), String> {
+pub(crate) fn get(port: u16, path: &str, token: &str) -> Result<(u16, Vec<u8>), String> {
     let text = |error: std::io::Error| error.to_string();
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).map_err(text)?;
     stream.set_read_timeout(Some(SOON)).map_err(text)?;

@@ -11,10 +11,11 @@ use atp_e2e::{Bed, becomes, bed, within};
 use atp_executor::{
     Executor, LifecycleSpec, Operation, OperationSpec, Policy, RunControl, RunEvent, Selection,
 };
-use atp_testbed::{DiskFormat, Guest};
+use atp_testbed::{DiskFormat, Guest, Host};
 use atp_transport::domain::Lifecycle;
 
-use crate::support::{manager, quick};
+use crate::serve::{free_port, get};
+use crate::support::{Terminal, manager, quick};
 
 /// The maximum time for a guest's boot on a busy machine.
 const BOOT: Duration = Duration::from_secs(300);
@@ -318,6 +319,46 @@ fn memory_is_saved_and_restored_and_a_vm_is_started_with_its_host_or_not() {
     );
 }
 
+/// The file that the memory of a VM is saved to, as a pipe: it takes no more than its reader, who takes one MiB until the save goes on.
+struct SlowFile {
+    goes_on: Arc<AtomicBool>,
+    is_over: Arc<AtomicBool>,
+    end: fs::File,
+    reader: thread::JoinHandle<()>,
+}
+
+impl SlowFile {
+    fn of(host: &Host, vm: &str) -> Self {
+        let file = host.folder().join(format!("lib/qemu/save/{vm}.save"));
+        assert!(Command::new("mkfifo").arg(&file).status().unwrap().success());
+        // One that writes too waits for no other.
+        let mut pipe = fs::File::options().read(true).write(true).open(&file).unwrap();
+        let end = pipe.try_clone().unwrap();
+        let [goes_on, is_over] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
+        let reader = thread::spawn({
+            let (goes_on, is_over) = (Arc::clone(&goes_on), Arc::clone(&is_over));
+            move || {
+                let (mut buffer, mut read) = (vec![0; 64 << 10], 0);
+                while !is_over.load(Ordering::Relaxed) {
+                    if read < 1 << 20 || goes_on.load(Ordering::Relaxed) {
+                        read += pipe.read(&mut buffer).unwrap();
+                    } else {
+                        thread::sleep(Duration::from_millis(20));
+                    }
+                }
+            }
+        });
+        SlowFile { goes_on, is_over, end, reader }
+    }
+
+    /// Ends the reader, after the save.
+    fn end(mut self) {
+        self.is_over.store(true, Ordering::Relaxed);
+        self.end.write_all(b"end").unwrap();
+        self.reader.join().unwrap();
+    }
+}
+
 #[test]
 fn the_progress_of_a_save_is_reported_and_a_question_that_hangs_does_not_hurt_it() {
     let bed = bed();
@@ -325,30 +366,11 @@ fn the_progress_of_a_save_is_reported_and_a_question_that_hangs_does_not_hurt_it
     let guest = h1.define_guest("slow").unwrap();
     guest.start().unwrap();
     guest.wait_agent(BOOT).unwrap();
-    // The memory is saved to a file of the VM's name, here a pipe: it takes no more than its reader, who waits for progress.
-    let file = h1.folder().join("lib/qemu/save/slow.save");
-    assert!(Command::new("mkfifo").arg(&file).status().unwrap().success());
-    // One that writes too waits for no other.
-    let mut pipe = fs::File::options().read(true).write(true).open(&file).unwrap();
-    let mut end = pipe.try_clone().unwrap();
-    let [goes_on, is_over] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
-    let reader = thread::spawn({
-        let (goes_on, is_over) = (Arc::clone(&goes_on), Arc::clone(&is_over));
-        move || {
-            let (mut buffer, mut read) = (vec![0; 64 << 10], 0);
-            while !is_over.load(Ordering::Relaxed) {
-                if read < 1 << 20 || goes_on.load(Ordering::Relaxed) {
-                    read += pipe.read(&mut buffer).unwrap();
-                } else {
-                    thread::sleep(Duration::from_millis(20));
-                }
-            }
-        }
-    });
+    let file = SlowFile::of(h1, "slow");
 
     // The answer to a question comes first; then QEMU hangs, and does not answer the next one.
     let hang = {
-        let (h1, guest, goes_on) = (h1.clone(), guest.clone(), Arc::clone(&goes_on));
+        let (h1, guest, goes_on) = (h1.clone(), guest.clone(), Arc::clone(&file.goes_on));
         move || {
             guest.pause_qemu().unwrap();
             // Beside a save libvirt calls a monitor that is asked a part of its job.
@@ -381,9 +403,47 @@ fn the_progress_of_a_save_is_reported_and_a_question_that_hangs_does_not_hurt_it
         hung.expect("there was progress").await.unwrap();
         outcome.unwrap()
     });
-    is_over.store(true, Ordering::Relaxed);
-    end.write_all(b"end").unwrap();
-    reader.join().unwrap();
+    file.end();
     assert!(outcome.status.is_success(), "{outcome:?}");
     assert_eq!(guest.state().unwrap(), "shut off");
+}
+
+#[test]
+fn a_service_tells_the_progress_of_a_save() {
+    let bed = bed();
+    let h1 = bed.host("h1").unwrap();
+    let guest = h1.define_guest("told").unwrap();
+    guest.start().unwrap();
+    guest.wait_agent(BOOT).unwrap();
+    let file = SlowFile::of(h1, "told");
+    let folder = tempfile::tempdir().unwrap();
+    let (state, token_file) = (folder.path().join("state"), folder.path().join("token"));
+    let port = free_port();
+    let atp = |args: &[&str]| {
+        let atp = bed.atp(args).env("ATP_SERVE__FOLDER", state.to_str().unwrap());
+        atp.env("ATP_SERVE__LISTEN", &format!("127.0.0.1:{port}"))
+    };
+    let added = atp(&["serve", "token", "add", "ann", "--role", "operator"]).run();
+    let token = added.exits_with(0).stdout().trim().to_owned();
+    fs::write(&token_file, &token).unwrap();
+    let serving = atp(&["serve"]).start();
+    serving.wait_for_stderr("serving 3 hosts");
+
+    let terminal = Terminal::open();
+    let address = format!("http://127.0.0.1:{port}");
+    let save = atp(&["--server", &address, "vm", "save", "h1/told", "--timeout", "5m"]);
+    let mut save = terminal.start(save.env("ATP_SERVER_TOKEN_FILE", token_file.to_str().unwrap()));
+    terminal.shows("B of ");
+    file.goes_on.store(true, Ordering::Relaxed);
+    assert!(save.wait().unwrap().success(), "{}", terminal.text());
+    file.end();
+    assert_eq!(guest.state().unwrap(), "shut off");
+
+    // It is not kept.
+    let (status, events) = get(port, "/api/v1/runs/1/events", &token).unwrap();
+    let events = String::from_utf8(events).unwrap();
+    assert!(status == 200 && events.contains("event: finished"), "{status}: {events}");
+    assert!(!events.contains("event: progress"), "{events}");
+    serving.interrupt();
+    serving.finish().exits_with(0);
 }
