@@ -319,6 +319,8 @@ async fn after_a_failed_step_only_the_teardown_is_carried_out() {
     let error = outcome.error.unwrap();
     assert_eq!(error.kind, "assertion-failed");
     assert_eq!(error.message, "step 2 (judge): the VM is paused, not running");
+    let causes: Vec<_> = error.causes.iter().filter(|cause| cause.starts_with("teardown step ")).collect();
+    assert!(causes.len() == 1 && causes[0].starts_with("teardown step 1 ("), "{:?}", error.causes);
 }
 
 #[tokio::test]

@@ -317,6 +317,50 @@ steps:
 }
 
 #[test]
+fn a_console_that_was_not_seen_all_the_time_is_not_said_to_have_no_fault() {
+    let bed = bed();
+    let h2 = bed.host("h2").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let rest = "steps:
+  - vm: destroy
+  - name: off
+    assert: {console: {none_of: [panic]}}
+  - vm: {action: start, wait: agent}
+  - name: after a restart
+    assert: {console: {none_of: [panic]}}
+  - exec: touch /tmp/then
+  - wait: {exec: rm /tmp/now}
+  - name: after a lost link
+    assert: {console: {none_of: [panic]}}
+";
+    let run = thread::scope(|scope| {
+        let running = scope.spawn(|| scenario(&bed, folder.path(), "h2/vm1", rest, None));
+        let there = |command: &[&str]| {
+            let args = [&["--timeout", "20s", "exec", "h2/vm1", "--"], command].concat();
+            eventually("a guest that can be asked", SOON, || {
+                let run = bed.run(&args);
+                if running.is_finished() || run.brief() == ["h2/vm1 ok done"] {
+                    Ok(())
+                } else {
+                    Err(run.stderr)
+                }
+            });
+        };
+        there(&["test", "-e", "/tmp/then"]);
+        h2.kill_daemon().unwrap();
+        h2.start_daemon().unwrap();
+        there(&["touch", "/tmp/now"]);
+        running.join().unwrap()
+    });
+    run.exits_with(1);
+    let outcome = run.outcome("h2/vm1");
+    let failure = outcome.failure();
+    assert_eq!(failure.kind, "condition-not-met", "{outcome:?}");
+    let words = "step 7 (after a lost link): it is not known what the kernel has reported: the console was not open all the time: ";
+    assert!(failure.message.starts_with(words), "{outcome:?}");
+}
+
+#[test]
 fn a_vm_whose_qemu_hangs_yields_its_console_as_evidence() {
     let bed = bed();
     let [vm1, vm2] = ["vm1", "vm2"].map(|vm| bed.host("h1").unwrap().guest(vm).unwrap());

@@ -106,33 +106,39 @@ pub(super) fn worst(one: Effect, other: Effect) -> Effect {
     }
 }
 
+/// The steps that have failed, each as the failure of its target.
+fn failures(steps: &[StepReport], part: &str) -> Vec<(Status, OutcomeError)> {
+    let failure = |(number, step): (usize, &StepReport)| {
+        let error =
+            step.error.clone().unwrap_or_else(|| OutcomeError::new(ErrorKind::StepFailed, "it failed"));
+        let message = format!("{part} {number} ({}): {}", step.name, error.message);
+        (step.status, OutcomeError { message, ..error })
+    };
+    (1..).zip(steps).filter(|(_, step)| has_failed(step)).map(failure).collect()
+}
+
 /// Makes the completion of the target, with the effect of its steps. `is_stopped` is whether it was asked to stop before its last step.
 pub(super) fn completion(report: ScenarioReport, is_stopped: bool) -> Completion {
     let steps = report.steps.iter().chain(&report.teardown);
     let effect = steps.map(|step| step.effect).fold(Effect::None, worst);
-    let failure = |steps: &[StepReport], part: &str| {
-        let (number, step) = (1..).zip(steps).find(|(_, step)| has_failed(step))?;
-        let error =
-            step.error.clone().unwrap_or_else(|| OutcomeError::new(ErrorKind::StepFailed, "it failed"));
-        let message = format!("{part} {number} ({}): {}", step.name, error.message);
-        Some((step.status, OutcomeError { message, ..error }))
+    let mut of_teardown = failures(&report.teardown, "teardown step").into_iter();
+    let ended = match failures(&report.steps, "step").into_iter().next() {
+        None if is_stopped => {
+            let (done, all) = (report.steps.len(), report.steps_total);
+            let teardown = match of_teardown.next() {
+                _ if report.teardown.is_empty() => String::new(),
+                None => "; the teardown was carried out".to_owned(),
+                Some((_, error)) => format!("; {}", error.message),
+            };
+            let message = format!("stopped after {done} of {all} steps, as requested{teardown}");
+            Some((Status::Cancelled, OutcomeError::new(ErrorKind::Stopped, message)))
+        }
+        failed => failed.or_else(|| of_teardown.next()),
     };
-    let stopped = || {
-        let (done, all) = (report.steps.len(), report.steps_total);
-        let teardown = match failure(&report.teardown, "teardown step") {
-            _ if report.teardown.is_empty() => String::new(),
-            None => "; the teardown was carried out".to_owned(),
-            Some((_, error)) => format!("; {}", error.message),
-        };
-        let message = format!("stopped after {done} of {all} steps, as requested{teardown}");
-        is_stopped.then(|| (Status::Cancelled, OutcomeError::new(ErrorKind::Stopped, message)))
-    };
-    let ended = failure(&report.steps, "step")
-        .or_else(stopped)
-        .or_else(|| failure(&report.teardown, "teardown step"));
     let (status, error) = match ended {
         // Not retryable: the steps before it may have had an effect.
         Some((status, mut error)) => {
+            error.causes.extend(of_teardown.map(|(_, error)| error.message));
             if let Some(evidence) = &report.evidence {
                 error.causes.extend(described(evidence));
             }
