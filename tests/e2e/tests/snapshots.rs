@@ -366,7 +366,7 @@ fn the_progress_of_a_save_is_reported_and_a_question_that_hangs_does_not_hurt_it
     let guest = h1.define_guest("slow").unwrap();
     guest.start().unwrap();
     guest.wait_agent(BOOT).unwrap();
-    let file = SlowFile::of(h1, "slow");
+    let file = SlowFile::of(&h1, "slow");
 
     // The answer to a question comes first; then QEMU hangs, and does not answer the next one.
     let hang = {
@@ -415,7 +415,7 @@ fn a_service_tells_the_progress_of_a_save() {
     let guest = h1.define_guest("told").unwrap();
     guest.start().unwrap();
     guest.wait_agent(BOOT).unwrap();
-    let file = SlowFile::of(h1, "told");
+    let file = SlowFile::of(&h1, "told");
     let folder = tempfile::tempdir().unwrap();
     let (state, token_file) = (folder.path().join("state"), folder.path().join("token"));
     let port = free_port();
@@ -431,7 +431,7 @@ fn a_service_tells_the_progress_of_a_save() {
 
     let terminal = Terminal::open();
     let address = format!("http://127.0.0.1:{port}");
-    let save = atp(&["--server", &address, "vm", "save", "h1/told", "--timeout", "5m"]);
+    let save = atp(&["--server", &address, "vm", "save", "h1/told", "--timeout", "5m", "--yes"]);
     let mut save = terminal.start(save.env("ATP_SERVER_TOKEN_FILE", token_file.to_str().unwrap()));
     terminal.shows("B of ");
     file.goes_on.store(true, Ordering::Relaxed);
