@@ -90,6 +90,53 @@ def test_programs_run_in_guests_and_screens_are_seen(config: Path, tmp_path: Pat
         assert report.guest is not None and report.guest.os is not None
 
 
+#: Hides the libraries of libvirt from the program that it starts.
+HIDE = 'for file in /usr/lib/*/libvirt*.so*; do mount --bind /dev/null "$file"; done; exec "$@"'
+
+WITHOUT_LIBVIRT = '''
+import asyncio, ctypes, sys
+import atp_libvirt
+from atp_libvirt import AsyncFleet, Fleet
+
+try:
+    ctypes.CDLL("libvirt.so.0")
+except OSError:
+    pass
+else:
+    sys.exit("libvirt is here")
+
+with Fleet(sys.argv[1]) as fleet:
+    frame = fleet.exec("*", ["uname", "-s"], timeout=60).raise_for_failures().to_polars()
+    assert set(frame["stdout"]) == {"Linux\\n"}, frame
+    vm = fleet.vms()[0].target
+    fleet.snapshot_create(vm, "here", timeout=120).raise_for_failures()
+    assert [one.name for one in fleet.snapshot_list(vm).values()[0].snapshots] == ["here"]
+    fleet.snapshot_delete(vm, "here", timeout=120).raise_for_failures()
+    assert fleet.screenshot(vm, sys.argv[2], timeout=60).ok
+    assert fleet.stats(vm, interval=1)[0].stale is None
+    with fleet.events(vm) as events:
+        assert next(events).item == "present"
+        fleet.suspend(vm, timeout=60).raise_for_failures()
+        assert next(event.kind for event in events if event.item == "event") == "lifecycle"
+    fleet.resume(vm, timeout=60).raise_for_failures()
+
+async def listed():
+    async with AsyncFleet(sys.argv[1]) as fleet:
+        return (await fleet.vms()).raise_for_failures()
+
+assert len(asyncio.run(listed())) == 4
+'''
+
+
+def test_no_library_of_libvirt_is_needed(config: Path, tmp_path: Path) -> None:
+    with Fleet(config) as fleet:
+        fleet.wait("*", timeout=120).raise_for_failures()
+    program = [sys.executable, "-c", WITHOUT_LIBVIRT, config, tmp_path]
+    command = ["unshare", "--mount", "sh", "-ec", HIDE, "sh", *program]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=400)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
 BROKEN = '''
 import pytest
 
