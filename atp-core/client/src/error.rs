@@ -70,8 +70,8 @@ pub enum ClientError {
         /// What it answers instead.
         reason: String,
     },
-    /// The events of a run could not be read any more. The run goes on in the service.
-    #[error("the events of run {run} could not be read for {} s; the run goes on in the service", .for_how_long.as_secs())]
+    /// The events of a run could not be read any more. The run goes on in the service if that still runs.
+    #[error("the events of run {run} could not be read for {} s; the run goes on in the service if that still runs", .for_how_long.as_secs())]
     EventsLost {
         /// The run's id.
         run: u64,
