@@ -130,7 +130,7 @@ export async function showRun(main, id, { signal, session }) {
 
   function drawWorking() {
     const names = [...underWay.values()].slice(0, 8).map(({ host, vm, done, total }) =>
-      total > 0 ? `${target(host, vm)} (${DOING[summary.op] ?? ""}${Math.floor(Math.min(done / total, 1) * 100)} %)` : target(host, vm));
+      total > 0 && done < total ? `${target(host, vm)} (${DOING[summary.op] ?? ""}${Math.floor(Math.min(done / total, 1) * 100)} %)` : target(host, vm));
     fill(working, names.length && !ended ? `Under way: ${names.join(", ")}${underWay.size > names.length ? `, and ${number(underWay.size - names.length)} more` : ""}.` : null);
   }
 

@@ -79,8 +79,9 @@ $temp=[IO.Path]::GetFullPath([IO.Path]::GetTempPath()).TrimEnd('\')+'\'
 if($temp.StartsWith($place,[StringComparison]::OrdinalIgnoreCase)){throw 'there is no folder for its archive outside of it'}
 $found=find_link $place
 if($found){say $found;exit 8}
-foreach($old in [IO.Directory]::GetDirectories($temp,".atp-$($a[1]).*")){drop $old}
+foreach($old in [IO.Directory]::GetDirectories($temp,".atp-$($a[1]).*")){take_away $old}
 $own=$temp+".atp-$($a[1]).$PID"
+if(is_there $own){throw "$own is there already"}
 $me=[Security.Principal.WindowsIdentity]::GetCurrent().User
 $rule=New-Object Security.AccessControl.FileSystemAccessRule($me,'FullControl','ContainerInherit,ObjectInherit','None','Allow')
 $rules=New-Object Security.AccessControl.DirectorySecurity

@@ -210,14 +210,15 @@ if($found){return $found}
 }
 }
 $own="$($a[2]).$PID";$place="$own\new";$seconds=$a[3]
-foreach($old in [IO.Directory]::GetDirectories([IO.Path]::GetDirectoryName($own),[IO.Path]::GetFileName($a[2])+'.*')){drop $old}
+foreach($old in [IO.Directory]::GetDirectories([IO.Path]::GetDirectoryName($own),[IO.Path]::GetFileName($a[2])+'.*')){take_away $old}
+if(is_there $own){throw "$own is there already"}
 [void][IO.Directory]::CreateDirectory($place)
 $words='--options hdrcharset=UTF-8 -xf "..\..\'+[IO.Path]::GetFileName($a[0])+'"'
 "#,
         run_tar_on_windows!(),
         r"if($why){
 tidy $own
-if(-not $ended){[IO.File]::Delete($a[0])}
+if(-not $ended){try{[IO.File]::Delete($a[0])}catch{}}
 complain $why
 exit 1
 }
@@ -280,6 +281,7 @@ else{[IO.File]::Move($i.FullName,$n)}
 }
 }
 $t=$a[1];$own=$a[2];$new="$own\new"
+if(-not [IO.Directory]::Exists($new)){complain "$new is not there any more";exit 9}
 if((is_link $t) -or [IO.File]::Exists($t)){tidy $own;complain "$t is not a folder any more";exit 9}
 if([IO.Directory]::Exists($t)){
 try{merge $new $t}catch{complain ($_.Exception.GetBaseException().Message);exit 7}

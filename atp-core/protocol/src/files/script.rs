@@ -34,21 +34,28 @@ kill "$watch" 2>/dev/null
 pub(super) use watch_tar;
 
 /// What the scripts about folders have in common on Windows: where `tar.exe` is, and functions. A reparse point is a link, the
-/// place of another volume, or a file that is stored elsewhere; `drop` removes it and does not go into it.
+/// place of another volume, or a file that is stored elsewhere; `drop` removes it and does not go into it. `take_away` removes what
+/// an earlier copy has left, whole or not at all: a folder below which something is open cannot be renamed.
 macro_rules! folders_of_windows {
     () => {
         r"$tar=[IO.Path]::Combine([Environment]::SystemDirectory,'tar.exe')
 function is_there($p){[IO.File]::Exists($p) -or [IO.Directory]::Exists($p)}
 function is_link($p){(is_there $p) -and (([int][IO.File]::GetAttributes($p) -band 0x400) -ne 0)}
 function drop($p){
+if(-not (is_link $p)){
 foreach($i in (New-Object IO.DirectoryInfo $p).GetFileSystemInfos()){
 $x=[int]$i.Attributes
 if(($x -band 0x400) -eq 0){$i.Attributes='Normal'}
 if(($x -band 0x410) -eq 0x10){drop $i.FullName}else{$i.Delete()}
 }
+}
 [IO.Directory]::Delete($p)
 }
 function tidy($p){try{drop $p}catch{}}
+function take_away($p){
+try{[IO.Directory]::Move($p,"$p.old")}catch{return}
+tidy "$p.old"
+}
 "
     };
 }

@@ -158,9 +158,10 @@ class _Lock:
             return None
         return cls(descriptor, file)
 
-    def note(self, *, snapshot: Optional[str] = None, is_own: bool = False, is_kept: bool = False) -> None:
+    def note(self, vm: Vm, *, snapshot: Optional[str] = None, is_own: bool = False, is_kept: bool = False) -> None:
         """Writes down how the VM is taken back, and whether a person does that."""
-        self._write(json.dumps({"snapshot": snapshot, "is_own": is_own, "is_kept": is_kept}))
+        note = {"target": vm.target, "snapshot": snapshot, "is_own": is_own, "is_kept": is_kept}
+        self._write(json.dumps(note))
 
     def clear(self) -> None:
         """Writes down that the next test may have it."""
@@ -173,9 +174,14 @@ class _Lock:
             return None
         try:
             note = json.loads(text)
-            return {"snapshot": note["snapshot"], "is_own": bool(note["is_own"]), "is_kept": bool(note["is_kept"])}
+            return {
+                "target": str(note["target"]),
+                "snapshot": note["snapshot"],
+                "is_own": bool(note["is_own"]),
+                "is_kept": bool(note["is_kept"]),
+            }
         except (KeyError, TypeError, ValueError):
-            return {"snapshot": None, "is_own": False, "is_kept": True}
+            return {"target": None, "snapshot": None, "is_own": False, "is_kept": True}
 
     def free(self) -> None:
         """Another one may have the VM."""
@@ -184,8 +190,11 @@ class _Lock:
         os.close(self.descriptor)
 
     def _write(self, text: str) -> None:
-        os.ftruncate(self.descriptor, 0)
-        os.pwrite(self.descriptor, text.encode(), 0)
+        # At no time is it empty that was not meant to be: what cannot be read is left to a person.
+        data = text.encode()
+        if os.pwrite(self.descriptor, data, 0) != len(data):
+            raise OSError(f"{self.file}: it was not written whole")
+        os.ftruncate(self.descriptor, len(data))
 
 
 @dataclass
@@ -228,8 +237,8 @@ class _Hold:
 
     def _isolate(self, name: str, is_own: bool) -> None:
         """Makes the snapshot that the VMs go back to, or takes them to one that they have."""
-        for lock in self.locks:
-            lock.note(snapshot=name, is_own=is_own)
+        for vm, lock in zip(self.vms, self.locks):
+            lock.note(vm, snapshot=name, is_own=is_own)
         # Until it is known how it went.
         self.is_unclear = True
         prepare = self.fleet.snapshot_create if is_own else self.fleet.snapshot_revert
@@ -255,10 +264,14 @@ class _Hold:
         for vm in self.vms:
             sections.append((f"screen of {vm.target}", self._screen(vm, self.folder)))
         sections.extend(self._consoles())
-        for (name, text), vm in zip(sections, self.vms):
+        for (name, text), vm in list(zip(sections, self.vms)):
             file = self.folder / f"{_file_name(vm.target)}.commands.txt"
-            file.write_text(f"{name}\n{text}\n", encoding="utf-8", errors="replace")
-            self.evidence.append(str(file))
+            try:
+                file.write_text(f"{name}\n{text}\n", encoding="utf-8", errors="replace")
+            except OSError as error:
+                sections.append((f"evidence of {vm.target}", str(error)))
+            else:
+                self.evidence.append(str(file))
         return sections
 
     def end(self, keep: bool) -> None:
@@ -269,13 +282,13 @@ class _Hold:
             pass
         if self.folder is not None and not self.has_failed:
             shutil.rmtree(self.folder, ignore_errors=True)
-        if keep and self.has_failed:
-            name, is_own = self.snapshot or (None, False)
-            for lock in self.locks:
-                lock.note(snapshot=name, is_own=is_own, is_kept=True)
-            _kept.append(self)
-            return
         try:
+            if keep and self.has_failed:
+                _kept.append(self)
+                name, is_own = self.snapshot or (None, False)
+                for vm, lock in zip(self.vms, self.locks):
+                    lock.note(vm, snapshot=name, is_own=is_own, is_kept=True)
+                return
             self._check_time()
             if self.is_unclear:
                 # Whoever has them next takes them back; this error is told already.
@@ -285,7 +298,8 @@ class _Hold:
                 _take_back(self.fleet, self.targets, *self.snapshot)
         except BaseException:
             # No other test gets a VM that is not as it was.
-            _kept.append(self)
+            if self not in _kept:
+                _kept.append(self)
             raise
         for lock in self.locks:
             lock.clear()
@@ -514,14 +528,22 @@ class _Wanted:
                 return None
             of_uuid = {vm.uuid: vm for vm in left}
             chosen = [of_uuid[one.uuid] for one in reserved if one.uuid in of_uuid]
-            taken, locks = self._lock(chosen, len(reserved))
+            try:
+                taken, locks = self._lock(chosen, len(reserved))
+            except BaseException:
+                reserved.release()
+                raise
             if len(taken) == len(reserved):
                 return _Hold(self.fleet, taken, locks, reserved)
             # Tests of this user that make no reservations, or somebody who looks at a failure, have the others.
             _free(locks)
             reserved.release()
             locked = {vm.uuid for vm in taken}
-            left = [vm for vm in left if vm.uuid in locked or vm not in chosen]
+            rest = [vm for vm in left if vm.uuid in locked or vm not in chosen]
+            if len(rest) == len(left):
+                # One was defined anew under its name since it was listed.
+                return None
+            left = rest
 
     def _reserve(self, targets: List[str], count: int) -> Optional[Reserved]:
         # Which of them is told by name; of the marker's options it is their state that may have changed.
@@ -573,6 +595,11 @@ class _Wanted:
             _free([lock for lock, _ in changed.values()])
 
     def _mend(self, vm: Vm, note: Dict[str, Any], lock: _Lock) -> None:
+        if vm.target != note["target"]:
+            self.spoiled[vm.uuid] = (
+                f"a test that died has left {note['target']} changed, and {vm.target} has its UUID (see {lock.file})"
+            )
+            return
         reserved: Optional[Reserved] = None
         try:
             if self.file is not None or self.fleet._is_service:

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use atp_api::serve::Role;
+use atp_fleet::VmFault;
 use atp_fleet::HostFault;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -233,16 +234,21 @@ async fn streams_have_a_limit_and_end_with_the_service_and_their_token() {
 async fn the_stream_of_a_run_tells_its_end_also_when_the_service_is_stopped_meanwhile() {
     let bed = Bed::start(1, 3).await;
     let token = bed.admin();
-    // One at a time, and the service is stopped in the first: the others are skipped.
+    // One at a time, and the service is stopped in the first, which waits for its guest: the others are skipped.
+    let host = bed.fleet.host(1).unwrap();
+    let hang = |fault: Option<VmFault>| (1..=3).for_each(|vm| host.vm(vm).unwrap().set_fault(fault));
     let request = json!({
         "targets": {"selectors": ["*"]},
-        "operation": {"op": "exec", "program": "sleep", "args": ["1.5"]},
+        "operation": {"op": "exec", "program": "true"},
         "policy": {"parallel": 1},
     });
+    hang(Some(VmFault::Hung));
     let run = bed.post("/api/v1/runs", &token, &request).await.json()["id"].clone();
     let mut stream = Stream::open(&bed, &format!("/api/v1/runs/{run}/events"), &token, None).await;
     stream.until(|event| event.word == "started").await;
     bed.service.stopping().cancel();
+    stream.until(|event| event.word == "stopping").await;
+    hang(None);
     let (mut statuses, mut words) = (Vec::new(), Vec::new());
     while let Some(event) = stream.next().await {
         if event.word == "finished" {

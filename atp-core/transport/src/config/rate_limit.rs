@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 #[serde(default, deny_unknown_fields)]
 pub struct RateLimitConfig {
     /// Most calls a second to one host, in the long run; 0 for no limit. A call that would have to wait past its
-    /// deadline fails at once.
+    /// deadline fails at once. A question about the progress of a long job does not wait: it is sent only while the whole burst is
+    /// free.
     pub calls_per_second: f64,
     /// Calls that may be sent at once after a quiet time.
     pub burst: u32,

@@ -32,8 +32,8 @@ use crate::verbs::job::Job;
 /// The time for all of it.
 pub(super) const TIME: Duration = Duration::from_secs(20);
 /// Ends a line for the guest's shell (`$1`) after some seconds (`$2`), so that what it has printed until then is known and nothing
-/// goes on. A guest without `timeout` is waited for as for any program.
-const BOUNDED: &str = r#"command -v timeout >/dev/null || exec /bin/sh -c "$1"
+/// goes on. A guest without `timeout`, or with one that has other options, is waited for as for any program.
+const BOUNDED: &str = r#"timeout -s KILL 1 true >/dev/null 2>&1 || exec /bin/sh -c "$1"
 exec timeout -s KILL "$2" /bin/sh -c "$1""#;
 /// What is kept back of the time of a command for the answer.
 const ANSWER: Duration = Duration::from_secs(1);

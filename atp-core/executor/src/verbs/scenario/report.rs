@@ -45,6 +45,13 @@ pub(super) fn partial_in_revert(report: &ScenarioReport, snapshot: &str) -> Part
     PartialResult { words: Some(words), data: Some(Data::Scenario(report.clone())) }
 }
 
+/// What is reported if a target is cut off while the evidence of a failed first revert is collected.
+pub(super) fn partial_in_evidence(report: &ScenarioReport, reverted: &Completion) -> PartialResult {
+    let why = reverted.error.as_ref().map_or("it failed", |error| &error.message);
+    let words = format!("isolate: {why}; no step was carried out, and evidence was being collected");
+    PartialResult { words: Some(words), data: Some(Data::Scenario(report.clone())) }
+}
+
 /// The completion of a target that could not be taken back to its snapshot before the first step.
 pub(super) fn not_begun(reverted: Completion, report: ScenarioReport) -> Completion {
     let error = reverted.error.map(|mut error| {

@@ -62,6 +62,7 @@ pub(in crate::verbs) fn perform<'a>(
             if !restored {
                 let mut effect = reverted.effect;
                 if let Some(evidence) = &scenario.evidence {
+                    attempt.if_cut_off(partial_in_evidence(&report, &reverted));
                     if evidence.console.is_some() {
                         progress.console = Some(ConsoleWatch::begin(&progress.job, domain).await);
                     }
