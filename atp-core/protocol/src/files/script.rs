@@ -53,8 +53,9 @@ if(($x -band 0x410) -eq 0x10){drop $i.FullName}else{$i.Delete()}
 }
 function tidy($p){try{drop $p}catch{}}
 function take_away($p){
-try{[IO.Directory]::Move($p,"$p.old")}catch{return}
-tidy "$p.old"
+$away=$p+'.old'
+try{[IO.Directory]::Move($p,$away)}catch{return}
+tidy $away
 }
 "
     };

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use atp_api::serve::Role;
-use atp_fleet::VmFault;
 use atp_fleet::HostFault;
+use atp_fleet::VmFault;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use serde_json::{Value, json};

@@ -116,7 +116,7 @@ impl Capture<'_> {
             let item = stream.next().await.map_err(Ended::Console)?;
             let complete = self.record.take(&item);
             let mark = match &item {
-                ConsoleItem::Bytes(_) | ConsoleItem::Off => None,
+                ConsoleItem::Bytes(_) | ConsoleItem::Off(_) | ConsoleItem::Closed => None,
                 ConsoleItem::Open => Some(mark("the console is open")),
                 ConsoleItem::Gap(reason) => Some(mark(&format!("gap: {reason}"))),
             };

@@ -79,7 +79,7 @@ impl ConsoleRecord {
                 complete.extend(self.lines.finish());
                 self.begin_gap(reason.clone());
             }
-            ConsoleItem::Off => {}
+            ConsoleItem::Off(_) | ConsoleItem::Closed => {}
         }
         complete.iter().for_each(|line| self.keep(line.clone()));
         complete

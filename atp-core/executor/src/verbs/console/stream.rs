@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::verbs::facts::{Needs, refusal};
 use crate::verbs::job::Job;
-use crate::verbs::relocation::{Relocation, relocation};
+use crate::verbs::relocation::{Relocation, has_left, relocation};
 
 /// One read, bytes.
 const READ: usize = 16 << 10;
@@ -32,8 +32,17 @@ pub(in crate::verbs) enum ConsoleItem<'a> {
     Bytes(&'a [u8]),
     /// It is not open from here on, for this reason.
     Gap(String),
-    /// It is not open, and the VM does not run: nothing is written to it.
-    Off,
+    /// It is not open, and the VM did not run when it was looked at, which began at this time: nothing is written to it.
+    Off(Instant),
+    /// It is not open, and the VM runs again.
+    Closed,
+}
+
+/// How the console is after an attempt to open it.
+enum Opened {
+    Channel(DomainChannel),
+    Off(Instant),
+    Closed,
 }
 
 /// A console of a VM, wherever the VM is. Dropping it closes the console.
@@ -55,8 +64,10 @@ pub(in crate::verbs) struct ConsoleStream {
     last_error: Option<OutcomeError>,
     /// libvirt's number of the VM's process when the console was last open.
     process: Option<u32>,
-    /// Whether the VM was seen not to run since.
+    /// Whether the VM did not run at the last attempt.
     is_off: bool,
+    /// Since when another client has the console.
+    taken_since: Option<Instant>,
     /// Why it has ended, as long as it is not known whether the VM's process has ended then.
     ended: Option<String>,
     /// Why the guest may have written something that was not seen.
@@ -80,6 +91,7 @@ impl ConsoleStream {
             last_error: None,
             process: None,
             is_off: false,
+            taken_since: None,
             ended: None,
             missed: None,
         }
@@ -125,11 +137,18 @@ impl ConsoleStream {
             if self.was_open && !self.has_spoken {
                 self.rest(LONGEST_PAUSE).await;
             }
-            self.channel = self.opened().await?;
-            if self.channel.is_none() {
-                return Ok(ConsoleItem::Off);
+            if self.is_off {
+                self.rest(LONGEST_PAUSE).await;
+            }
+            match self.opened().await? {
+                Opened::Channel(channel) => self.channel = Some(channel),
+                Opened::Off(looked) => return Ok(ConsoleItem::Off(looked)),
+                Opened::Closed => return Ok(ConsoleItem::Closed),
             }
             (self.was_open, self.has_spoken, self.is_off) = (true, false, false);
+            self.taken_since = None;
+            // Also one that a step has started can be migrated away.
+            self.job.was_active = true;
             return Ok(ConsoleItem::Open);
         };
         let (reason, is_lost) = match channel.read(&mut self.buffer).await {
@@ -148,29 +167,46 @@ impl ConsoleStream {
         Ok(ConsoleItem::Gap(reason))
     }
 
-    /// Opens the console as soon as that is possible. None, once, if the VM is seen not to run before.
-    async fn opened(&mut self) -> Result<Option<DomainChannel>, OutcomeError> {
+    /// Opens the console as soon as that is possible. Ends before if the VM does not run, or runs again.
+    async fn opened(&mut self) -> Result<Opened, OutcomeError> {
         loop {
+            let looked = Instant::now();
             let error = match self.open().await {
-                Ok(channel) => return Ok(Some(channel)),
+                Ok(channel) => return Ok(Opened::Channel(channel)),
                 Err(error) => error,
             };
             if !self.may_pass(&error) {
                 return Err(error);
             }
             let mut is_off = matches!(error.kind, ErrorKind::VmNotFound | ErrorKind::VmNotRunning);
-            if is_off && let Relocation::To(host) = relocation(&self.job, &self.domain).await {
+            if is_off && let Some(elsewhere) = self.elsewhere().await {
                 is_off = false;
-                self.miss(|| format!("the VM has moved to {host}"));
-                self.job = self.job.at(host);
+                self.miss(|| elsewhere);
             }
             let is_taken = self.was_open && error.kind == ErrorKind::ChannelInUse;
             self.last_error = Some(error);
-            if is_off && !self.is_off {
-                (self.is_off, self.ended) = (true, None);
-                return Ok(None);
+            if is_off {
+                (self.is_off, self.ended, self.taken_since) = (true, None, None);
+                return Ok(Opened::Off(looked));
+            }
+            if std::mem::take(&mut self.is_off) {
+                return Ok(Opened::Closed);
             }
             self.rest(if is_taken { LONGEST_PAUSE_IN_USE } else { LONGEST_PAUSE }).await;
+        }
+    }
+
+    /// What is known of a VM that runs on another host than was asked, or may. It is followed where it is known.
+    async fn elsewhere(&mut self) -> Option<String> {
+        match relocation(&self.job, &self.domain).await {
+            Relocation::To(host) => {
+                let moved = format!("the VM has moved to {host}");
+                self.job = self.job.at(host);
+                Some(moved)
+            }
+            Relocation::Lost(why) => Some(format!("the VM {why}")),
+            Relocation::Here(Some(now)) if has_left(&now) => Some("the VM was migrated away".to_owned()),
+            Relocation::Here(_) => None,
         }
     }
 
@@ -215,7 +251,18 @@ impl ConsoleStream {
         let options = ChannelOptions { force: self.force && !self.was_open, ..ChannelOptions::default() };
         let opened =
             self.job.manager.open_console(self.job.host(), uuid, self.device.as_deref(), &options, deadline);
-        opened.await.map_err(|error| OutcomeError::from(&error))
+        let error = match opened.await {
+            Ok(channel) => return Ok(channel),
+            Err(error) => OutcomeError::from(&error),
+        };
+        match error.kind {
+            ErrorKind::VmNotFound | ErrorKind::VmNotRunning => {}
+            // The daemon may not have noticed yet that the console of an earlier process was closed.
+            ErrorKind::ChannelInUse
+                if self.taken_since.get_or_insert_with(Instant::now).elapsed() < IN_USE => {}
+            _ => self.miss(|| error.message.clone()),
+        }
+        Err(error)
     }
 
     /// Whether a later attempt may open the console.

@@ -51,20 +51,26 @@ enum Now {
     #[default]
     Closed,
     Open,
-    /// The VM does not run.
-    Off,
+    /// The VM did not run when it was looked at, which began at this time.
+    Off(Instant),
 }
 
 impl Progress {
-    /// Whether there is nothing to wait for.
-    fn is_settled(&self) -> bool {
-        self.now != Now::Closed || self.error.is_some()
+    /// Whether there is nothing to wait for, for somebody who asks how it is at this time.
+    fn is_settled(&self, at: Instant) -> bool {
+        let is_known = match self.now {
+            Now::Open => true,
+            Now::Off(looked) => looked >= at,
+            Now::Closed => false,
+        };
+        is_known || self.error.is_some()
     }
 }
 
 impl ConsoleWatch {
     /// Begins to capture, and waits until the console is open if the VM runs.
     pub(super) async fn begin(job: &Job, domain: &DomainInfo) -> Self {
+        let began = Instant::now();
         let record = Arc::new(Mutex::new(ConsoleRecord::new()));
         let (sender, mut progress) = watch::channel(Progress::default());
         let stream = ConsoleStream::new(job.clone(), domain.clone(), None, false);
@@ -72,7 +78,8 @@ impl ConsoleWatch {
         let mut began_without = false;
         if job.was_active {
             // A console that is not open yet is waited for by the steps that need it.
-            began_without = timeout(PATIENCE, progress.wait_for(Progress::is_settled)).await.is_err();
+            let is_settled = progress.wait_for(|progress| progress.is_settled(began));
+            began_without = timeout(PATIENCE, is_settled).await.is_err();
         }
         ConsoleWatch { record, progress, began_without, place: ConsolePlace::default(), _capture: capture }
     }
@@ -132,10 +139,14 @@ impl ConsoleWatch {
         none_of: &[KernelFault],
         deadline: Instant,
     ) -> Result<Vec<String>, OutcomeError> {
-        let until = deadline.min(Instant::now() + PATIENCE);
-        // What is there at the end counts.
-        let _is_late = timeout_at(until, self.progress.wait_for(Progress::is_settled)).await.is_err();
-        let progress = self.progress.borrow().clone();
+        let asked = Instant::now();
+        let is_settled = self.progress.wait_for(|progress| progress.is_settled(asked));
+        let is_late = timeout_at(deadline.min(asked + PATIENCE), is_settled).await.is_err();
+        let mut progress = self.progress.borrow().clone();
+        // That it does not run was seen before the step.
+        if is_late && matches!(progress.now, Now::Off(_)) {
+            progress.now = Now::Closed;
+        }
         let found: Vec<_> = {
             let record = self.record.lock();
             let found = record.faults().filter(|found| none_of.contains(&found.fault));
@@ -165,7 +176,7 @@ impl ConsoleWatch {
             }
             (Some(reason), _) => Some(format!("the console was not open all the time: {reason}")),
             (None, Now::Closed) => Some("the console is not open".to_owned()),
-            (None, Now::Open | Now::Off) => None,
+            (None, Now::Open | Now::Off(_)) => None,
         }
     }
 
@@ -205,9 +216,9 @@ async fn capture(
             Ok(item) => {
                 record.lock().take(&item);
                 let now = match item {
-                    ConsoleItem::Gap(_) => Now::Closed,
+                    ConsoleItem::Gap(_) | ConsoleItem::Closed => Now::Closed,
                     ConsoleItem::Open | ConsoleItem::Bytes(_) => Now::Open,
-                    ConsoleItem::Off => Now::Off,
+                    ConsoleItem::Off(looked) => Now::Off(looked),
                 };
                 (now, None)
             }

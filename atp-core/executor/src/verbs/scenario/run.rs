@@ -26,8 +26,8 @@ use super::console::ConsoleWatch;
 use super::evidence::{self, Evidence};
 use super::places::FilePlaces;
 use super::report::{
-    after_revert, completion, has_failed, not_begun, partial, partial_in_revert, partial_in_teardown, undone,
-    worst,
+    after_revert, completion, has_failed, not_begun, partial, partial_in_evidence, partial_in_revert,
+    partial_in_teardown, undone, worst,
 };
 use super::screen::{ScreenAssertion, read_image};
 use super::step::{Action, Step};
