@@ -1,5 +1,6 @@
 //! Copies a file from this machine into a guest.
 
+use std::fmt;
 use std::io::SeekFrom;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -303,7 +304,7 @@ exit 0"#
 pub(super) const REMOVE: Script = Script { posix: r#"rm -rf "$1""#, windows: r"[IO.File]::Delete($a[0])" };
 
 /// A file to be copied into guests: examined once, sent any number of times.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Source {
     content: Content,
     name: String,
@@ -322,6 +323,16 @@ enum Content {
     Folder(Arc<TempPath>),
     /// An archive of a folder that is there.
     Archive(PathBuf),
+}
+
+/// The fields that journals of before there were schemas have a hash of.
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Source { content, name, size, mode, digest, windows: _ } = self;
+        let mut debug = f.debug_struct("Source");
+        debug.field("content", content).field("name", name).field("size", size);
+        debug.field("mode", mode).field("digest", digest).finish()
+    }
 }
 
 impl PartialEq for Source {

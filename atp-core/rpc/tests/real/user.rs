@@ -42,7 +42,13 @@ pub(crate) fn as_user(
         }
         command.uid(NOBODY).gid(NOBODY);
     }
-    let output = command.output().unwrap();
+    // A process that another test has just forked may still have the file of the program open for writing.
+    let output = loop {
+        match command.output() {
+            Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => std::thread::yield_now(),
+            output => break output.unwrap(),
+        }
+    };
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
     assert!(text.contains("1 passed"), "{text}");

@@ -397,8 +397,8 @@ async fn left_its_sleep(connection: &LibvirtConnection, domain: &DomainInfo, pol
     }
 }
 
-/// As [`vm_now`]. A VM that libvirt has just refused as not running, and shows as running, is about to end: it is looked at
-/// until its state is the one after.
+/// As [`vm_now`]. A VM that libvirt has just refused as not running, and shows as running or shutting down, is about to end: it is
+/// looked at until its state is the one after.
 async fn vm_at_rest(
     connection: &LibvirtConnection,
     domain: &DomainInfo,
@@ -410,7 +410,8 @@ async fn vm_at_rest(
     let mut pause = policy.poll_initial;
     loop {
         let now = vm_now(connection, domain, goal).await?;
-        if !not_running || !now.state.is_running() || Instant::now() >= last {
+        let is_about_to_end = now.state.is_running() || now.state == DomainState::ShuttingDown;
+        if !not_running || !is_about_to_end || Instant::now() >= last {
             return Ok(now);
         }
         time::sleep(pause).await;
