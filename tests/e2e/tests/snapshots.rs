@@ -432,7 +432,8 @@ fn a_service_tells_the_progress_of_a_save() {
     let terminal = Terminal::open();
     let address = format!("http://127.0.0.1:{port}");
     let save = atp(&["--server", &address, "vm", "save", "h1/told", "--timeout", "5m", "--yes"]);
-    let mut save = terminal.start(save.env("ATP_SERVER_TOKEN_FILE", token_file.to_str().unwrap()));
+    let save = save.env("ATP_SERVER_TOKEN_FILE", token_file.to_str().unwrap()).env("TERM", "xterm");
+    let mut save = terminal.start(save);
     terminal.shows("B of ");
     file.goes_on.store(true, Ordering::Relaxed);
     assert!(save.wait().unwrap().success(), "{}", terminal.text());
