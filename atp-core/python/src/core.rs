@@ -28,7 +28,7 @@ use crate::json;
 use crate::outcomes::{Found, Outcomes};
 use crate::reservations::{self, Claim, Granted};
 use crate::run::{Asked, Backend, Run, Sink, control, drive, run_on_hosts};
-use crate::settings::{self, Settings};
+use crate::settings::{self, Chosen, Settings};
 use crate::wait::wait;
 
 /// How long runs are given to end when the fleet is closed: their outcomes are taken, and a service is told.
@@ -159,9 +159,10 @@ impl Core {
 
 #[pymethods]
 impl Core {
-    /// A fleet of hosts that this process connects to. `values` is JSON: pairs of a path and a value.
+    /// The fleet of settings: hosts that this process connects to, or the service that they name. `values` is JSON: pairs of a path
+    /// and a value.
     #[staticmethod]
-    fn of_hosts(
+    fn of_settings(
         py: Python<'_>,
         file: Option<PathBuf>,
         with_own_files: bool,
@@ -171,8 +172,12 @@ impl Core {
     ) -> PyResult<Self> {
         let open = || {
             let values = serde_json::from_str(values).map_err(|error| error::invalid(error.to_string()))?;
-            let Settings { fleet, policy, reservations } =
-                Settings::load(settings::Given { file, with_own_files, has_hosts, variables, values })?;
+            let given = settings::Given { file, with_own_files, has_hosts, variables, values };
+            let Settings { backend, policy, reservations } = Settings::load(given)?;
+            let fleet = match backend {
+                Chosen::Service(options) => return service(options, policy),
+                Chosen::Hosts(fleet) => *fleet,
+            };
             let driver = Driver::new()?;
             let manager = TransportManager::new(fleet.config.clone());
             let applied = {
@@ -189,17 +194,18 @@ impl Core {
     /// A fleet that a service works on.
     #[staticmethod]
     fn of_service(py: Python<'_>, url: &str, token: &str, ca_file: Option<PathBuf>) -> PyResult<Self> {
-        let open = || {
-            let options = ClientOptions::new(url, token);
-            let options = match ca_file {
-                Some(file) => options.with_ca_file(file),
-                None => options,
-            };
-            let client = Client::new(options).map_err(|error| error::of_client(&error))?;
-            let backend = Backend::Service(Box::new(client));
-            Ok::<_, OutcomeError>(Core(Parts::new(Driver::new()?, backend, None, Policy::default(), None)))
+        let options = ClientOptions::new(url, token);
+        let options = match ca_file {
+            Some(file) => options.with_ca_file(file),
+            None => options,
         };
-        py.detach(open).map_err(|error| error::exception(py, &error))
+        py.detach(|| service(options, Policy::default())).map_err(|error| error::exception(py, &error))
+    }
+
+    /// Whether a service does the work.
+    #[getter]
+    fn is_service(&self, py: Python<'_>) -> PyResult<bool> {
+        Ok(matches!(self.0.get(py)?.backend, Backend::Service(_)))
     }
 
     /// Starts a run of a request, as JSON, on its one target if that is known. Its policy has only what differs from the fleet's.
@@ -361,6 +367,12 @@ impl Core {
             });
         });
     }
+}
+
+/// A fleet that a service works on.
+fn service(options: ClientOptions, policy: Policy) -> Result<Core, OutcomeError> {
+    let client = Client::new(options).map_err(|error| error::of_client(&error))?;
+    Ok(Core(Parts::new(Driver::new()?, Backend::Service(Box::new(client)), None, policy, None)))
 }
 
 /// Targets, from JSON.

@@ -13,13 +13,45 @@ use arrow_array::{
 };
 use arrow_schema::ArrowError;
 use atp_api::domain::DomainInfo;
-use atp_api::{Data, ExecReport, HostReport, Outcome, OutcomeError};
+use atp_api::{Data, ExecReport, HostReport, OperationSpec, Outcome, OutcomeError};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyCapsule;
+use serde::{Deserialize, Serialize};
 
-/// The columns of these outcomes: those that all have, then those of what their operations yield.
-pub(crate) fn of(outcomes: &[Arc<Outcome>]) -> Result<RecordBatch, ArrowError> {
+/// What columns outcomes have beside those of all: it depends on the operation alone, and not on what came of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) enum Shape {
+    /// What was listed.
+    Domain,
+    /// All that is known of a VM.
+    Vm,
+    /// The state that a VM is left in.
+    State,
+    /// A process.
+    Exec,
+    /// A host.
+    Host,
+    /// JSON.
+    #[default]
+    Other,
+}
+
+impl Shape {
+    pub(crate) fn of(operation: &OperationSpec) -> Self {
+        match operation {
+            OperationSpec::VmList => Shape::Domain,
+            OperationSpec::VmInfo => Shape::Vm,
+            OperationSpec::Lifecycle(_) | OperationSpec::SnapshotRevert(_) => Shape::State,
+            OperationSpec::Exec(_) => Shape::Exec,
+            OperationSpec::HostCheck => Shape::Host,
+            _ => Shape::Other,
+        }
+    }
+}
+
+/// The columns of these outcomes: those that all have, then those of what their operation yields.
+pub(crate) fn of(shape: Shape, outcomes: &[Arc<Outcome>]) -> Result<RecordBatch, ArrowError> {
     let mut columns = Columns { outcomes, columns: Vec::new() };
     columns.words("host", |outcome| outcome.host.as_ref().map(|host| host.as_str()))?;
     columns.texts("vm", |outcome| outcome.vm.clone());
@@ -35,10 +67,17 @@ pub(crate) fn of(outcomes: &[Arc<Outcome>]) -> Result<RecordBatch, ArrowError> {
     columns.add("retryable", retryable.collect::<BooleanArray>());
     columns.texts("hint", |outcome| Some(outcome.error.as_ref()?.hint.as_ref()?.to_string()));
 
-    columns.domain()?;
-    columns.exec();
-    columns.host()?;
-    columns.rest();
+    match shape {
+        Shape::Domain => columns.domain()?,
+        Shape::Vm => {
+            columns.domain()?;
+            columns.data();
+        }
+        Shape::State => columns.state()?,
+        Shape::Exec => columns.exec(),
+        Shape::Host => columns.host()?,
+        Shape::Other => columns.data(),
+    }
     RecordBatch::try_from_iter_with_nullable(
         columns.columns.into_iter().map(|(name, column)| (name, column, true)),
     )
@@ -105,70 +144,59 @@ impl<'a> Columns<'a> {
         Ok(())
     }
 
-    /// Whether any outcome has data of a kind.
-    fn any<T>(&self, of: impl Fn(&'a Outcome) -> Option<T>) -> bool {
-        self.outcomes.iter().any(|outcome| of(outcome).is_some())
+    fn state(&mut self) -> Result<(), ArrowError> {
+        self.words("state", |outcome| match &outcome.data {
+            Some(Data::Lifecycle { state }) => Some(state.as_str()),
+            _ => domain(outcome).map(|domain| domain.state.as_str()),
+        })
     }
 
-    /// What listings and changes of states yield.
+    /// What listings yield.
     fn domain(&mut self) -> Result<(), ArrowError> {
         let outcomes = self.outcomes;
-        if self.any(|outcome| match &outcome.data {
-            Some(Data::Lifecycle { .. }) => Some(()),
-            _ => domain(outcome).map(drop),
-        }) {
-            self.words("state", |outcome| match &outcome.data {
-                Some(Data::Lifecycle { state }) => Some(state.as_str()),
-                _ => domain(outcome).map(|domain| domain.state.as_str()),
-            })?;
-        }
-        if self.any(domain) {
-            self.texts("reason", |outcome| domain(outcome)?.reason.map(|reason| reason.to_string()));
-            let vcpus = outcomes.iter().map(|outcome| domain(outcome)?.vcpus);
-            self.add("vcpus", vcpus.collect::<UInt32Array>());
-            let memory = outcomes.iter().map(|outcome| domain(outcome)?.memory_kib);
-            self.add("memory_kib", memory.collect::<UInt64Array>());
-            let most = outcomes.iter().map(|outcome| domain(outcome)?.max_memory_kib);
-            self.add("max_memory_kib", most.collect::<UInt64Array>());
-        }
+        self.state()?;
+        self.texts("reason", |outcome| domain(outcome)?.reason.map(|reason| reason.to_string()));
+        self.add("vcpus", outcomes.iter().map(|outcome| domain(outcome)?.vcpus).collect::<UInt32Array>());
+        let memory = outcomes.iter().map(|outcome| domain(outcome)?.memory_kib);
+        self.add("memory_kib", memory.collect::<UInt64Array>());
+        let most = outcomes.iter().map(|outcome| domain(outcome)?.max_memory_kib);
+        self.add("max_memory_kib", most.collect::<UInt64Array>());
         Ok(())
     }
 
     /// What processes in guests yield.
     fn exec(&mut self) {
         let outcomes = self.outcomes;
-        if self.any(exec) {
-            self.add(
-                "exit_code",
-                outcomes.iter().map(|outcome| exec(outcome)?.exit_code).collect::<Int32Array>(),
-            );
-            self.add("signal", outcomes.iter().map(|outcome| exec(outcome)?.signal).collect::<Int32Array>());
-            self.texts("stdout", |outcome| Some(exec(outcome)?.stdout.lossy_text().into_owned()));
-            self.texts("stderr", |outcome| Some(exec(outcome)?.stderr.lossy_text().into_owned()));
-        }
+        self.add(
+            "exit_code",
+            outcomes.iter().map(|outcome| exec(outcome)?.exit_code).collect::<Int32Array>(),
+        );
+        self.add("signal", outcomes.iter().map(|outcome| exec(outcome)?.signal).collect::<Int32Array>());
+        self.texts("stdout", |outcome| Some(exec(outcome)?.stdout.lossy_text().into_owned()));
+        self.texts("stderr", |outcome| Some(exec(outcome)?.stderr.lossy_text().into_owned()));
     }
 
     /// What checks of hosts yield.
     fn host(&mut self) -> Result<(), ArrowError> {
         let outcomes = self.outcomes;
-        if self.any(host) {
-            self.texts("hostname", |outcome| Some(host(outcome)?.hostname.clone()));
-            self.texts("daemon_version", |outcome| Some(host(outcome)?.daemon_version.to_string()));
-            self.words("hypervisor", |outcome| Some(&host(outcome)?.hypervisor))?;
-            self.texts("hypervisor_version", |outcome| Some(host(outcome)?.hypervisor_version.to_string()));
-            let latency = outcomes.iter().map(|outcome| Some(host(outcome)?.latency_ms));
-            self.add("latency_ms", latency.collect::<Float64Array>());
-            let domains = outcomes.iter().map(|outcome| u64::try_from(host(outcome)?.domains).ok());
-            self.add("domains", domains.collect::<UInt64Array>());
-        }
+        self.texts("hostname", |outcome| Some(host(outcome)?.hostname.clone()));
+        self.texts("daemon_version", |outcome| Some(host(outcome)?.daemon_version.to_string()));
+        self.words("hypervisor", |outcome| Some(&host(outcome)?.hypervisor))?;
+        self.texts("hypervisor_version", |outcome| Some(host(outcome)?.hypervisor_version.to_string()));
+        let latency = outcomes.iter().map(|outcome| Some(host(outcome)?.latency_ms));
+        self.add("latency_ms", latency.collect::<Float64Array>());
+        let domains = outcomes.iter().map(|outcome| u64::try_from(host(outcome)?.domains).ok());
+        self.add("domains", domains.collect::<UInt64Array>());
+        let connect = outcomes.iter().map(|outcome| Some(host(outcome)?.connect_ms));
+        self.add("connect_ms", connect.collect::<Float64Array>());
+        let active = outcomes.iter().map(|outcome| u64::try_from(host(outcome)?.active_domains).ok());
+        self.add("active_domains", active.collect::<UInt64Array>());
         Ok(())
     }
 
-    /// Everything else, as JSON.
-    fn rest(&mut self) {
-        if self.any(rest) {
-            self.texts("data", |outcome| serde_json::to_string(rest(outcome)?).ok());
-        }
+    /// What is yielded, as JSON.
+    fn data(&mut self) {
+        self.texts("data", |outcome| serde_json::to_string(outcome.data.as_ref()?).ok());
     }
 }
 
@@ -191,14 +219,5 @@ fn host(outcome: &Outcome) -> Option<&HostReport> {
     match outcome.data.as_ref()? {
         Data::Host(report) => Some(report),
         _ => None,
-    }
-}
-
-/// Data that not all of is in columns.
-fn rest(outcome: &Outcome) -> Option<&Data> {
-    let data = outcome.data.as_ref()?;
-    match data {
-        Data::Domain(_) | Data::Lifecycle { .. } | Data::Exec(_) | Data::Host(_) => None,
-        data => Some(data),
     }
 }

@@ -11,7 +11,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyCapsule, PyType};
 use serde::{Deserialize, Serialize};
 
-use crate::{error, frame, json};
+use crate::frame::{self, Shape};
+use crate::{error, json};
 
 /// A VM that was found, as it was when it was looked at last: work on it alone need not look for it.
 #[pyclass(frozen)]
@@ -25,6 +26,8 @@ pub(crate) struct Taken {
     pub(crate) statistics: Option<RunStatistics>,
     /// What is to be known about how the run was planned.
     pub(crate) notices: Vec<String>,
+    /// Their columns.
+    pub(crate) shape: Shape,
 }
 
 /// Outcomes, in an order.
@@ -33,15 +36,16 @@ pub(crate) struct Outcomes {
     outcomes: Vec<Arc<atp_api::Outcome>>,
     statistics: Option<RunStatistics>,
     notices: Vec<String>,
+    shape: Shape,
     /// Made when it is first asked for: readers without copies then share its buffers.
     frame: OnceLock<RecordBatch>,
 }
 
 impl From<Taken> for Outcomes {
     fn from(taken: Taken) -> Self {
-        let Taken { outcomes, statistics, notices } = taken;
+        let Taken { outcomes, statistics, notices, shape } = taken;
         let outcomes = outcomes.into_iter().map(Arc::new).collect();
-        Outcomes { outcomes, statistics, notices, frame: OnceLock::new() }
+        Outcomes { outcomes, statistics, notices, shape, frame: OnceLock::new() }
     }
 }
 
@@ -51,6 +55,7 @@ struct Whole<O> {
     outcomes: Vec<O>,
     statistics: Option<RunStatistics>,
     notices: Vec<String>,
+    shape: Shape,
 }
 
 /// What makes a value again in another process: its class, and its JSON.
@@ -63,14 +68,15 @@ impl Outcomes {
     fn new(py: Python<'_>, text: &str) -> PyResult<Self> {
         let whole = serde_json::from_str(text)
             .map_err(|error| error::exception(py, &error::invalid(error.to_string())))?;
-        let Whole { outcomes, statistics, notices } = whole;
-        Ok(Outcomes::from(Taken { outcomes, statistics, notices }))
+        let Whole { outcomes, statistics, notices, shape } = whole;
+        Ok(Outcomes::from(Taken { outcomes, statistics, notices, shape }))
     }
 
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Reduced<'py>> {
-        let Outcomes { outcomes, statistics, notices, .. } = slf.get();
+        let Outcomes { outcomes, statistics, notices, shape, .. } = slf.get();
         let outcomes = outcomes.iter().map(|outcome| &**outcome).collect();
-        let whole = Whole { outcomes, statistics: statistics.clone(), notices: notices.clone() };
+        let whole =
+            Whole { outcomes, statistics: statistics.clone(), notices: notices.clone(), shape: *shape };
         let text = json::text(&whole).map_err(|error| error::exception(slf.py(), &error))?;
         Ok((slf.get_type(), (text,)))
     }
@@ -89,7 +95,8 @@ impl Outcomes {
     fn select(&self, indices: Vec<usize>) -> PyResult<Outcomes> {
         let outcome = |index: usize| self.item(index).map(|outcome| outcome.0);
         let outcomes = indices.into_iter().map(outcome).collect::<PyResult<_>>()?;
-        Ok(Outcomes { outcomes, statistics: None, notices: Vec::new(), frame: OnceLock::new() })
+        let (shape, notices) = (self.shape, Vec::new());
+        Ok(Outcomes { outcomes, statistics: None, notices, shape, frame: OnceLock::new() })
     }
 
     /// The indices of those that succeeded, or of the others.
@@ -117,7 +124,7 @@ impl Outcomes {
         py: Python<'py>,
         requested_schema: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyCapsule>> {
-        frame::stream(py, &self.frame, || frame::of(&self.outcomes), requested_schema)
+        frame::stream(py, &self.frame, || frame::of(self.shape, &self.outcomes), requested_schema)
     }
 }
 

@@ -17,6 +17,7 @@ use crate::bridge::{Answer, Bridge};
 use crate::driver::{Driver, Spawner};
 use crate::error::{self, Failure};
 use crate::forked::Forked;
+use crate::frame::Shape;
 use crate::outcomes::{Outcomes, Taken};
 use crate::wait::wait;
 
@@ -69,6 +70,8 @@ struct Shared {
     /// Why there are no more outcomes, after those that came before.
     failed: Mutex<Option<OutcomeError>>,
     ending: Arc<Mutex<Ending>>,
+    /// The columns of the outcomes.
+    shape: Shape,
 }
 
 /// What is known of a run beside its outcomes.
@@ -152,7 +155,8 @@ fn driven(
     let (sender, receiver) = channel(AHEAD);
     let sink = Sink::new(sender, outcome);
     let (outcomes, failed) = (tokio::sync::Mutex::new(receiver), Mutex::default());
-    let shared = Shared { outcomes, failed, ending: sink.ending.clone() };
+    let shape = Shape::of(&asked.request.operation);
+    let shared = Shared { outcomes, failed, ending: sink.ending.clone(), shape };
     let driving = async move {
         if let Err(error) = drive(backend, asked, control, &sink).await {
             // Fails if the reader has left.
@@ -272,12 +276,12 @@ impl Shared {
     async fn collect(&self) -> Result<Taken, Failure> {
         let mut all = Vec::new();
         loop {
-            let Taken { outcomes, statistics, notices } = self.next().await?;
-            if outcomes.is_empty() {
+            let taken = self.next().await?;
+            if taken.outcomes.is_empty() {
                 all.sort_by(Outcome::report_order);
-                return Ok(Taken { outcomes: all, statistics, notices });
+                return Ok(Taken { outcomes: all, ..taken });
             }
-            all.extend(outcomes);
+            all.extend(taken.outcomes);
         }
     }
 
@@ -296,7 +300,7 @@ impl Shared {
         }
         outcomes.recv_many(&mut received, AHEAD).await;
         let outcomes = error::until_error(received, &self.failed).map_err(failure)?;
-        let mut taken = Taken { outcomes, ..Taken::default() };
+        let mut taken = Taken { outcomes, shape: self.shape, ..Taken::default() };
         if taken.outcomes.is_empty() {
             let has_ended = self.ending.lock().has_ended;
             if !has_ended {

@@ -1,9 +1,11 @@
 //! The settings of a fleet: the files and variables of the command line `atp`, or what a program gives.
 
+use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use atp_api::{OutcomeError, Policy};
+use atp_api::{ErrorKind, OutcomeError, Policy};
+use atp_client::ClientOptions;
 use atp_settings::{
     ConfigError, ConfigProblem, Kind, Layer, Loaded, Schema, Sources, load, mask_uri, parse_duration,
 };
@@ -41,10 +43,16 @@ pub(crate) struct Given {
 
 /// The settings of a fleet.
 pub(crate) struct Settings {
-    pub(crate) fleet: Fleet,
+    pub(crate) backend: Chosen,
     pub(crate) policy: Policy,
     /// The file of reservations, if the settings name one.
     pub(crate) reservations: Option<PathBuf>,
+}
+
+/// What does the work.
+pub(crate) enum Chosen {
+    Hosts(Box<Fleet>),
+    Service(ClientOptions),
 }
 
 impl Settings {
@@ -54,11 +62,11 @@ impl Settings {
     /// Every problem that was found.
     pub(crate) fn load(given: Given) -> Result<Self, OutcomeError> {
         let is_named = given.file.is_some() || given.has_hosts;
+        let own = user_file(&given.variables);
         let files = match (given.file, given.with_own_files) {
             (Some(file), _) => Sources::file(file),
             (None, true) => {
-                let own = user_file(&given.variables);
-                Sources::files([Some(PathBuf::from(SYSTEM_FILE)), own].into_iter().flatten())
+                Sources::files([Some(PathBuf::from(SYSTEM_FILE)), own.clone()].into_iter().flatten())
             }
             (None, false) => Sources::default(),
         };
@@ -85,8 +93,12 @@ impl Settings {
         let policy = policy(&loaded, &mut problems);
         let reservations = loaded.merged.get_string("reservations_file").ok();
         let reservations = reservations.filter(|file| file != NONE).map(PathBuf::from);
-        if !given.has_hosts {
-            problems.extend(named_service(&loaded));
+        // Settings that name a service are those of the command line, which works through it too.
+        if problems.is_empty()
+            && !given.has_hosts
+            && let Some(service) = named_service(&loaded, own)?
+        {
+            return Ok(Settings { backend: Chosen::Service(service), policy, reservations: None });
         }
         match fleet {
             Some(mut fleet) if problems.is_empty() => {
@@ -98,21 +110,34 @@ impl Settings {
                     let uri = atp_transport::default_uri().unwrap_or_else(|| "qemu:///system".to_owned());
                     fleet.hosts.push(HostInfo::from_uri("local", uri));
                 }
-                Ok(Settings { fleet, policy, reservations })
+                Ok(Settings { backend: Chosen::Hosts(Box::new(fleet)), policy, reservations })
             }
             _ => Err(error::of_settings(&ConfigError { problems })),
         }
     }
 }
 
-/// The settings name a service, which the command line works through: the hosts are not connected to instead of it unasked.
-fn named_service(loaded: &Loaded) -> Option<ConfigProblem> {
-    let url = loaded.merged.get_string("server").ok().filter(|url| url != NONE)?;
-    let problem = format!("server: the settings name a service, {}", mask_uri(&url));
-    let problem = ConfigProblem::new("server", loaded.origin(&["server"]).map(str::to_owned), problem);
-    Some(problem.hint(
-        "Fleet(server=..., token=...) works through it; settings={\"server\": \"none\"} connects from this machine",
-    ))
+/// The service that the settings name, if they name one, with the token of the file that they name, or of `token` beside the user's
+/// own file.
+///
+/// # Errors
+/// The token cannot be read.
+fn named_service(loaded: &Loaded, own: Option<PathBuf>) -> Result<Option<ClientOptions>, OutcomeError> {
+    let text = |key: &str| loaded.merged.get_string(key).ok().filter(|text| text != NONE);
+    let Some(url) = text("server") else { return Ok(None) };
+    let beside = || own.unwrap_or_default().with_file_name("token");
+    let file = text("server_token_file").map_or_else(beside, PathBuf::from);
+    let token = fs::read_to_string(&file).map_err(|error| {
+        let message = format!("the token for {} cannot be read from {}: {error}", mask_uri(&url), file.display());
+        let hint = "write the token that `atp serve token add` printed into that file, name another one in server_token_file, or \
+                    connect from this machine with settings={\"server\": \"none\"}";
+        OutcomeError::new(ErrorKind::InvalidConfig, message).with_hint(hint)
+    })?;
+    let options = ClientOptions::new(&url, token);
+    Ok(Some(match text("server_ca_file") {
+        Some(file) => options.with_ca_file(PathBuf::from(file)),
+        None => options,
+    }))
 }
 
 /// There is no host where somebody has said which there are.
@@ -148,6 +173,8 @@ fn schema() -> Schema {
         ("serial", or_none(&[Kind::AtLeastOne, Kind::Percent])),
         ("encoding", Schema::Value(Kind::Text)),
         ("server", Schema::Value(Kind::Text)),
+        ("server_token_file", Schema::Value(Kind::Text)),
+        ("server_ca_file", Schema::Value(Kind::Text)),
         ("reservations_file", Schema::Value(Kind::Text)),
     ])
 }

@@ -5,8 +5,9 @@ import os
 import re
 import subprocess
 import threading
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Iterator, Sequence
+from typing import Any, Generator, Iterator, Sequence, Tuple
 
 import pytest
 
@@ -69,3 +70,31 @@ def hung(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Simulated]:
     fleet = Simulated(tmp_path_factory.mktemp("hung"), ["--hosts", "10", "--vms", "2", "--faults", "hung=100%"])
     yield fleet
     fleet.close()
+
+
+@contextmanager
+def serving(config: Path, folder: Path) -> Generator[Tuple[str, str], None, None]:
+    """A service for the hosts of some settings: its address, and a token."""
+    environment = {**os.environ, "ATP_SERVE__FOLDER": str(folder), "ATP_SERVE__LISTEN": "127.0.0.1:0"}
+    command = [ATP, "--config", str(config), "serve"]
+    added = subprocess.run(
+        [*command, "token", "add", "test", "--role", "admin"],
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    try:
+        assert process.stderr is not None
+        address = ""
+        for line in process.stderr:
+            if " on http" in line:
+                address = line.split(" on ")[1].strip()
+                break
+        assert address
+        threading.Thread(target=process.stderr.read, daemon=True).start()
+        yield address, added.stdout.strip()
+    finally:
+        process.terminate()
+        process.wait()

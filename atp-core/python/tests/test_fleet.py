@@ -388,11 +388,11 @@ def test_this_machine_is_the_fleet_only_if_nobody_says_which_hosts_there_are(tmp
 
 def test_a_service_in_the_settings_is_not_passed_over(simulated: Simulated, tmp_path: Path) -> None:
     environment = {"HOME": str(tmp_path), "ATP_SERVER": "https://user:secret@atp.example:9440"}
-    with pytest.raises(ConfigError, match="ATP_SERVER: server: the settings name a service") as raised:
+    with pytest.raises(ConfigError, match=f"the token for .* cannot be read from {tmp_path}/.config/atp/token") as raised:
         Fleet(environment=environment)
     assert raised.value.hint is not None and "secret" not in str(raised.value)
-    with pytest.raises(ConfigError, match="name a service"):
-        Fleet(simulated.config, environment=environment)
+    with pytest.raises(ConfigError, match="cannot be read from there"):
+        Fleet(simulated.config, environment={**environment, "ATP_SERVER_TOKEN_FILE": "there"})
     with Fleet(simulated.config, environment=environment, settings={"server": "none"}) as fleet:
         assert len(fleet.hosts()) == 2
     with Fleet(hosts={"a": "qemu+tcp://127.0.0.1:1/system"}, environment=environment) as fleet:

@@ -2,8 +2,8 @@
 
 import asyncio
 import json
-import os
 import subprocess
+import sys
 import threading
 import time
 import urllib.request
@@ -12,7 +12,7 @@ from typing import Iterator, Tuple
 
 import pytest
 from atp_libvirt import AsyncFleet, Fleet, NotFreeError, RequestError, ServiceError
-from conftest import ATP, Simulated
+from conftest import ATP, Simulated, serving
 
 pytestmark = pytest.mark.skipif(not ATP, reason="there is no program atp: `cargo xtask python` builds it")
 
@@ -20,28 +20,8 @@ pytestmark = pytest.mark.skipif(not ATP, reason="there is no program atp: `cargo
 @pytest.fixture(scope="module")
 def service(simulated: Simulated, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tuple[str, str]]:
     """The address of a service, and a token."""
-    folder: Path = tmp_path_factory.mktemp("service")
-    environment = {**os.environ, "ATP_SERVE__FOLDER": str(folder), "ATP_SERVE__LISTEN": "127.0.0.1:0"}
-    command = [ATP, "--config", str(simulated.config), "serve"]
-    added = subprocess.run(
-        [*command, "token", "add", "test", "--role", "admin"],
-        env=environment,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-    assert process.stderr is not None
-    address = ""
-    for line in process.stderr:
-        if " on http" in line:
-            address = line.split(" on ")[1].strip()
-            break
-    assert address
-    threading.Thread(target=process.stderr.read, daemon=True).start()
-    yield address, added.stdout.strip()
-    process.terminate()
-    process.wait()
+    with serving(simulated.config, tmp_path_factory.mktemp("service")) as served:
+        yield served
 
 
 def wait_until_ended(server: str, token: str) -> None:
@@ -284,3 +264,39 @@ def test_what_a_cancelled_task_has_reserved_is_given_back(service: Tuple[str, st
             assert await fleet.release(reserved[0].owner) == []
 
     asyncio.run(work())
+
+
+SUITE = """
+import pytest
+from atp_libvirt import NotFreeError
+
+@pytest.mark.parametrize("number", range(4))
+@pytest.mark.vms("h1/*", isolate="snapshot")
+def test_has_a_vm_that_no_other_job_gets(vm, fleet, number):
+    assert vm.exec(["true"]).exit_code == 0
+    with pytest.raises(NotFreeError):
+        fleet.reserve(vm.target)
+"""
+
+
+def test_settings_that_name_a_service_are_enough_for_a_suite(
+    service: Tuple[str, str], simulated: Simulated, tmp_path: Path
+) -> None:
+    (tmp_path / "token").write_text(service[1])
+    config = tmp_path / "service.toml"
+    config.write_text(f'server = "{service[0]}"\nserver_token_file = "{tmp_path}/token"\ntimeout = "30s"\n')
+    (tmp_path / "test_suite.py").write_text(SUITE)
+    command = [sys.executable, "-m", "pytest", "-n", "2", "-q", f"--atp-config={config}", "-p", "no:cacheprovider"]
+    with Fleet(config) as fleet:
+        with fleet.reserve("h1/vm1", wait=60):
+            result = subprocess.run(
+                [*command, "--atp-wait=120"], cwd=tmp_path, capture_output=True, text=True, timeout=240
+            )
+        assert "4 passed" in result.stdout, result.stdout + result.stderr
+        # What the suite had is free, and as it was.
+        with fleet.reserve("*", count=4, wait=60):
+            assert all(listed.snapshots == [] for listed in fleet.snapshot_list("*").values())
+        result = subprocess.run(
+            [*command, "--atp-reservations=there"], cwd=tmp_path, capture_output=True, text=True, timeout=240
+        )
+        assert "the service has the reservations itself" in result.stdout, result.stdout + result.stderr

@@ -84,7 +84,6 @@ class _Base:
                 raise TypeError("config, hosts and settings are for a fleet without a server, which has its own")
             file = None if ca_file is None else os.fspath(ca_file)
             self._core = _native.Core.of_service(server, token, file)
-            self._is_service = True
         else:
             if token is not None or ca_file is not None:
                 raise TypeError("token and ca_file are for a service: Fleet(server=..., token=...)")
@@ -96,14 +95,14 @@ class _Base:
                 )
             values = list(_leaves((), settings or {})) + list(_hosts(hosts))
             variables = list((os.environ if environment is None else environment).items())
-            self._core = _native.Core.of_hosts(
+            self._core = _native.Core.of_settings(
                 None if config is None else os.fspath(config),
                 config is None and hosts is None,
                 hosts is not None or "hosts" in (settings or {}),
                 variables,
                 json.dumps(values),
             )
-            self._is_service = False
+        self._is_service = self._core.is_service
         _open.add(self._core)
 
     def watch(self, chosen: Dict[str, Any], qemu: bool, timeout: Optional[float]) -> _native.Feed:
@@ -158,7 +157,8 @@ class Fleet(_Base, Verbs):
 
     :param config: A settings file. Without it, and without ``hosts``, the files that the command line ``atp`` reads:
         ``/etc/atp/config.toml``, and ``atp/config.toml`` in the user's configuration folder. If nothing there and nothing here names
-        hosts, the daemon of this machine is the host ``local``.
+        hosts, the daemon of this machine is the host ``local``. Settings that name a service (``server``, ``server_token_file``,
+        ``server_ca_file``) are those of a fleet that it works on, unless ``hosts`` are given.
     :param hosts: Hosts by their names, ``{"h1": "qemu+tcp://10.0.0.7/system"}``, or URIs alone.
     :param settings: Further settings, above those of files and environment: ``{"timeout": "20s", "transport": {...}}``.
     :param environment: The variables to read settings from; without it, those of this process. Only those that start with
@@ -171,7 +171,7 @@ class Fleet(_Base, Verbs):
     each target), ``deadline`` (seconds for all), ``parallel``, ``per_host``, ``retries``, ``max_failures``, ``serial``, ``exclude``,
     ``state`` and ``labels``.
 
-    :raises ConfigError: The settings cannot be used, or name a service; or ``config``, ``hosts`` or a section ``[hosts]`` name no host.
+    :raises ConfigError: The settings cannot be used; or ``config``, ``hosts`` or a section ``[hosts]`` name no host.
 
     >>> with Fleet(hosts={"h1": "qemu+tcp://127.0.0.1:1/system"}) as fleet:
     ...     outcomes = fleet.exec("h1/*", ["uname", "-r"], timeout=2)

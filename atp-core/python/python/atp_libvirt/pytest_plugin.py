@@ -367,7 +367,7 @@ class _Hold:
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("atp", "virtual machines (atp_libvirt)")
     group.addoption(
-        "--atp-config", metavar="FILE", help="settings file of the fleet, instead of atp's own files"
+        "--atp-config", metavar="FILE", help="settings file of the fleet, or of its service, instead of atp's own files"
     )
     group.addoption(
         "--atp-evidence",
@@ -407,7 +407,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def fleet(pytestconfig: pytest.Config) -> Iterator[Fleet]:
-    """The fleet of ``--atp-config``, or else of atp's own files and environment."""
+    """The fleet of ``--atp-config``, or else of atp's own files and environment: its hosts, or the service that they name."""
     with Fleet(pytestconfig.getoption("--atp-config")) as opened:
         yield opened
 
