@@ -131,7 +131,7 @@ assert len(asyncio.run(listed())) == 4
 def test_no_library_of_libvirt_is_needed(config: Path, tmp_path: Path) -> None:
     with Fleet(config) as fleet:
         fleet.wait("*", timeout=120).raise_for_failures()
-    program = [sys.executable, "-c", WITHOUT_LIBVIRT, config, tmp_path]
+    program = [sys.executable, "-c", WITHOUT_LIBVIRT, str(config), str(tmp_path)]
     command = ["unshare", "--mount", "sh", "-ec", HIDE, "sh", *program]
     result = subprocess.run(command, capture_output=True, text=True, timeout=400)
     assert result.returncode == 0, result.stdout + result.stderr
