@@ -41,6 +41,10 @@ const OF_BOTH_ENGINES: [&str; 13] = [
 /// The program of the end-to-end tests.
 const END_TO_END: &str = "e2e";
 
+/// The program of the tests in a browser. Chromium gives up all that it loads when the machine has a new network interface, as the
+/// end-to-end tests beside it make them: this one has a network of its own.
+const IN_A_BROWSER: &str = "page";
+
 /// Those of its modules that take longest, the longest first.
 const LONGEST: [&str; 16] = [
     "migration",
@@ -122,7 +126,9 @@ fn run_all() -> Result<Vec<(OsString, Tests)>> {
             continue;
         }
         let name = format!("{} of {}", program.target, program.folder.display());
-        jobs.push(Job { name, command: program.command(NATIVE, &[]), needs_bed: false });
+        let command = program.command(NATIVE, &[]);
+        let command = if program.target == IN_A_BROWSER { in_own_network(&command) } else { command };
+        jobs.push(Job { name, command, needs_bed: false });
     }
     let end_to_end = end_to_end.ok_or("cargo does not say where the end-to-end tests are")?;
     let atp = cargo::binary("atp")?;
@@ -218,6 +224,18 @@ impl Program {
             String::from_utf8_lossy(&listed.stdout).lines().filter(|line| line.ends_with(": test")).count();
         u64::try_from(count).map_err(|error| error.to_string())
     }
+}
+
+/// The same command, in a network that has the loopback device alone.
+fn in_own_network(command: &Command) -> Command {
+    let mut own = Command::new("unshare");
+    own.args(["--net", "sh", "-c", "ip link set lo up && exec \"$0\" \"$@\""]);
+    own.arg(command.get_program()).args(command.get_args());
+    own.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    if let Some(folder) = command.get_current_dir() {
+        own.current_dir(folder);
+    }
+    own
 }
 
 /// The programs of tests in cargo's messages, each a JSON object without line feeds.

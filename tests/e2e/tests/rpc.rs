@@ -202,6 +202,8 @@ fn rpc_keeps_a_connection_with_hung_calls_alive() {
         let uri = bed.host("h1").unwrap().uri();
         let connection = Connection::open(&uri, &options).await.unwrap();
         let vm = domain(&connection).await;
+        // As below: what was before this may have restarted the daemon.
+        connection.monitor_command(&vm, r#"{"execute":"query-status"}"#).await.unwrap();
         guest.pause_qemu().unwrap();
         let calls: Vec<_> = (0..3)
             .map(|_| {
