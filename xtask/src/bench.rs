@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::process::{Command, ExitCode};
 
-use crate::{Result, cargo, setup};
+use crate::{Result, cargo, python, setup};
 
 /// The parts that need no daemons, with their packages. All other parts belong to `atp-bench`, which knows their
 /// names.
@@ -12,6 +12,9 @@ const IN_PROCESS: [(&str, &str); 2] = [("pool", "atp-transport"), ("scrape", "at
 /// The part that compares `atp` with other tools, and the packages it needs in addition to those of the tests.
 const PEERS: (&str, &[&str]) = ("peers", &["python3", "python3-libvirt"]);
 
+/// The part that compares the Python package with libvirt-python.
+const PYTHON: &str = "python";
+
 /// The part that needs PostgreSQL.
 const CLUSTER: (&str, &str) = ("cluster", "postgresql-15");
 
@@ -19,15 +22,17 @@ const CLUSTER: (&str, &str) = ("cluster", "postgresql-15");
 pub(crate) fn run(arguments: &[OsString]) -> Result<ExitCode> {
     let all = arguments.is_empty();
     let (peers, packages) = PEERS;
-    let with_peers = all || arguments.iter().any(|part| part == peers);
-    let mut needed = if with_peers { packages.to_vec() } else { Vec::new() };
+    let (of_python, arguments): (Vec<_>, Vec<_>) = arguments.iter().partition(|part| *part == PYTHON);
+    let with = |name: &str| all || arguments.iter().any(|part| *part == name);
+    let with_python = all || !of_python.is_empty();
+    let mut needed = if with(peers) || with_python { packages.to_vec() } else { Vec::new() };
     let (cluster, server) = CLUSTER;
-    if all || arguments.iter().any(|part| part == cluster) {
+    if with(cluster) {
         needed.push(server);
     }
     setup::run_with(&needed)?;
     let is_ours = |part: &&OsString| IN_PROCESS.iter().any(|(name, _)| *part == name);
-    let (ours, others): (Vec<_>, Vec<_>) = arguments.iter().partition(is_ours);
+    let (ours, others): (Vec<_>, Vec<_>) = arguments.into_iter().partition(is_ours);
     let mut results = Vec::new();
     for (name, package) in IN_PROCESS {
         if all || ours.iter().any(|part| *part == name) {
@@ -43,6 +48,9 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<ExitCode> {
             "atp-cli",
         ]))?;
         results.push(built && measure(Command::new(cargo::released("atp-bench")?).args(others))?);
+    }
+    if with_python {
+        results.push(python::bench()? == ExitCode::SUCCESS);
     }
     Ok(if results.contains(&false) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

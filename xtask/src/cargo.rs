@@ -9,9 +9,10 @@ use std::process::{Command, ExitCode};
 
 use crate::Result;
 
-/// The folder of the workspace.
+/// The folder of the workspace: as cargo says when it runs this, since a program that was built elsewhere may be run here.
 pub(crate) fn root() -> PathBuf {
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let manifest = env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    let manifest = Path::new(&manifest);
     manifest.parent().unwrap_or(manifest).to_owned()
 }
 

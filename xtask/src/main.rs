@@ -29,7 +29,7 @@ Usage: cargo xtask COMMAND
   matrix [ARGS…]    try every verb on each daemon, and each way to a daemon, and write docs/compatibility.md;
                     `--smoke` tries the most important verbs on the daemons of other Debian releases
   bench [PART…]     measure the cost of ATP: pool, scrape, rate, event-loop, hosts,
-                    scale, serve, cluster, protocol, peers, or all
+                    scale, serve, cluster, protocol, peers, python, or all
   testbed ARGS…     manage hosts and guests for tests: up, status, down, … (see `testbed --help`)
   fleet ARGS…       simulate thousands of hosts for tests: up, report, fault, heal (see `fleet --help`);
                     `fleet --release` optimises it, for measurements

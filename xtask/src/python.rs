@@ -59,6 +59,26 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<ExitCode> {
     check(&package, &tools, &tests, has("--testbed"), &for_pytest)
 }
 
+/// Measures the optimised package beside libvirt-python, on simulated hosts and on real daemons.
+pub(crate) fn bench() -> Result<ExitCode> {
+    run(&["--release", "--no-test"].map(OsString::from))?;
+    cargo::build_released(&["atp-fleet"])?;
+    cargo::build(&["atp-testbed"])?;
+    let folder = cargo::root().join("target/python");
+    let own = folder.join("bench");
+    environment(&own)?;
+    let package = cargo::root().join("atp-core/python");
+    let wheel = only_file(&folder.join("wheels"))?;
+    let python = own.join("bin/python");
+    // The version is that of the wheel before.
+    succeed(Command::new(&python).args(["-m", "pip", "uninstall", "--quiet", "--yes", "atp_libvirt"]))?;
+    pip(&own, &package.join("tests/requirements.txt"), Some(&wheel))?;
+    let mut peers = Command::new(&python);
+    peers.arg(package.join("benches/peers.py")).arg(cargo::released("fleet")?).arg(cargo::binary("testbed")?);
+    succeed(&mut peers)?;
+    Ok(ExitCode::SUCCESS)
+}
+
 /// Runs every check of the installed package.
 fn check(
     package: &Path,

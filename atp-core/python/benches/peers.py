@@ -1,8 +1,7 @@
 """The package beside libvirt-python with a pool of threads, on the same hosts, in one process.
 
-    cargo xtask python --release --no-test
-    cargo xtask fleet --release up --hosts 20 --vms 20 --write fleet.toml
-    python benches/peers.py fleet.toml          # with the wheel, polars, pyarrow and libvirt-python installed
+    cargo xtask bench python            # builds all of it, and measures on simulated hosts and on real daemons
+    python benches/peers.py fleet.toml  # on the hosts of a settings file; needs the wheel, polars, pyarrow and libvirt-python
 
 Each pair is measured in turns, so that what else the machine does meets both. A line has the medians of the rounds, and the medians of
 the pairs' ratios: how many times as fast the package is, and what part of the processor time it takes.
@@ -12,9 +11,12 @@ import json
 import os
 import resource
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, Callable, Dict, List, Tuple
 
 import polars
@@ -81,8 +83,9 @@ def table(fleet: Fleet) -> None:
     print(f"\n{ROWS} rows of {frame.width} columns to polars: {seconds:.2f} s; equal addresses: {', '.join(equal) or 'none'}")
 
 
-def main() -> None:
-    fleet = Fleet(sys.argv[1])
+def compare(settings: str) -> None:
+    """Prints the tables for the hosts of a settings file."""
+    fleet = Fleet(settings)
     hosts: Dict[str, Any] = {host.id: libvirt.open(host.uri) for host in fleet.hosts()}
     domains = [domain for connection in hosts.values() for domain in connection.listAllDomains()]
     pool = ThreadPoolExecutor(THREADS)
@@ -135,6 +138,48 @@ def main() -> None:
     )
     table(fleet)
     fleet.close()
+
+
+def simulated(fleet: str, hosts: int, vms: int) -> None:
+    """Compares on simulated hosts, which answer at once: what is measured are the clients. ``fleet`` is the program."""
+    with tempfile.TemporaryDirectory() as folder:
+        settings = Path(folder, "fleet.toml")
+        command = [fleet, "up", "--hosts", str(hosts), "--vms", str(vms), "--write", str(settings)]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as running:
+            try:
+                while not settings.exists() or f"[hosts.h{hosts}]" not in settings.read_text():
+                    if running.poll() is not None:
+                        sys.exit(f"{fleet} has ended")
+                    time.sleep(0.05)
+                print("\nSimulated hosts:", end=" ", flush=True)
+                again(str(settings))
+            finally:
+                running.terminate()
+
+
+def real(testbed: str, hosts: int, guests: int) -> None:
+    """Compares on daemons and guests of a testbed. ``testbed`` is the program."""
+    with tempfile.TemporaryDirectory() as folder:
+        settings = Path(folder, "bed.toml")
+        script = '"$0" config > "$1" && exec "$2" "$3" "$1"'
+        command = ["sh", "-c", script, testbed, str(settings), sys.executable, __file__]
+        print("\nReal daemons:", end=" ", flush=True)
+        subprocess.run([testbed, "run", "--hosts", str(hosts), "--guests", str(guests), "--", *command], check=True)
+
+
+def again(settings: str) -> None:
+    """Compares in a process of its own, so that none starts with what another has left in memory."""
+    subprocess.run([sys.executable, __file__, settings], check=True)
+
+
+def main() -> None:
+    if len(sys.argv) == 2:
+        compare(sys.argv[1])
+        return
+    fleet, testbed = sys.argv[1:]
+    simulated(fleet, 10, 10)
+    simulated(fleet, 20, 20)
+    real(testbed, 3, 4)
 
 
 if __name__ == "__main__":
