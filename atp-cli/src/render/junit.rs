@@ -1,12 +1,14 @@
 //! The JUnit file of a run, written at its end.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use atp_executor::{Junit, Outcome};
 use atp_protocol::files::sync_written;
+
+use super::created;
 
 /// A JUnit file in progress.
 #[derive(Debug)]
@@ -22,14 +24,7 @@ impl JunitFile {
     /// # Errors
     /// It cannot be written. It is then removed: an empty file is no report.
     pub(crate) fn create(path: &Path, suite: &str) -> io::Result<Self> {
-        let mut file = File::create(path)?;
-        // This detects a full disk before anything is done.
-        if let Err(error) = file.write_all(Junit::DECLARATION.as_bytes()) {
-            if file.metadata().is_ok_and(|metadata| metadata.is_file()) {
-                let _ = fs::remove_file(path);
-            }
-            return Err(error);
-        }
+        let file = created(path, Junit::DECLARATION)?;
         Ok(JunitFile { path: path.to_owned(), file, cases: Junit::new(suite) })
     }
 
@@ -60,6 +55,8 @@ impl JunitFile {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use atp_executor::{OutcomeError, Status};
     use atp_transport::ErrorKind;
 

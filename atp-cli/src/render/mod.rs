@@ -12,11 +12,14 @@ pub(crate) mod summary;
 pub(crate) mod table;
 
 use std::collections::HashMap;
+use std::fs::{self, File};
 use std::hash::Hash;
+use std::io::{self, Write as _};
 use std::ops::Range;
+use std::path::Path;
 
+pub(crate) use atp_executor::text::{name_of, target_name};
 use atp_executor::{Folded, Outcome};
-use atp_transport::HostId;
 
 use crate::json;
 use crate::output::Output;
@@ -122,13 +125,20 @@ pub(crate) fn for_programs(
     }
 }
 
-/// `HOST/VM`, `HOST`, or `VM` if it was found on no host; safe for a terminal.
-pub(crate) fn target_name(host: Option<&HostId>, vm: Option<&str>) -> String {
-    match (host, vm) {
-        (Some(host), Some(vm)) => format!("{host}/{}", terminal::line(vm)),
-        (Some(host), None) => host.to_string(),
-        (None, vm) => terminal::line(vm.unwrap_or("?")).into_owned(),
+/// Creates or empties the file of a report, and writes its first line.
+///
+/// # Errors
+/// It cannot be written. It is then removed: an empty file is no report.
+fn created(path: &Path, first: &str) -> io::Result<File> {
+    let mut file = File::create(path)?;
+    // This detects a full disk before anything is done.
+    if let Err(error) = file.write_all(first.as_bytes()) {
+        if file.metadata().is_ok_and(|metadata| metadata.is_file()) {
+            let _ = fs::remove_file(path);
+        }
+        return Err(error);
     }
+    Ok(file)
 }
 
 /// The names of the outcomes' targets, folded by their numbers, and no more than fit on a few lines.
@@ -142,11 +152,6 @@ pub(crate) fn names_of(outcomes: &[&Outcome]) -> String {
         [only] => name_of(only),
         _ => terminal::line(&Folded::of(names).to_string()).into_owned(),
     }
-}
-
-/// The name of an outcome's target.
-pub(crate) fn name_of(outcome: &Outcome) -> String {
-    target_name(outcome.host.as_ref(), outcome.vm.as_deref())
 }
 
 /// Groups items by key, in the order in which the keys first appear.

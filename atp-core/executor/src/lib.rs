@@ -62,6 +62,7 @@
 // Public API
 mod executor;
 mod folded;
+mod html;
 mod journal;
 mod junit;
 mod placement;
@@ -99,6 +100,7 @@ pub use atp_api::{
 };
 pub use executor::Executor;
 pub use folded::Folded;
+pub use html::Html;
 pub use journal::{
     History, Journal, JournalError, JournalProgress, JournalReport, JournalTarget, RecordedTarget, Recorder,
     RunHead,

@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use atp_api::Stream;
+use atp_api::{Outcome, Stream};
+use atp_transport::HostId;
 
 /// Untrusted text as one line: control characters become readable escapes.
 pub fn line(text: &str) -> Cow<'_, str> {
@@ -33,6 +34,20 @@ fn byte_block(bytes: &[u8]) -> String {
         }
     }
     block(&text)
+}
+
+/// `HOST/VM`, `HOST`, or `VM` if it was found on no host; safe for a terminal.
+pub fn target_name(host: Option<&HostId>, vm: Option<&str>) -> String {
+    match (host, vm) {
+        (Some(host), Some(vm)) => format!("{host}/{}", line(vm)),
+        (Some(host), None) => host.to_string(),
+        (None, vm) => line(vm.unwrap_or("?")).into_owned(),
+    }
+}
+
+/// The name of an outcome's target.
+pub fn name_of(outcome: &Outcome) -> String {
+    target_name(outcome.host.as_ref(), outcome.vm.as_deref())
 }
 
 /// Whether a character can control a terminal, or change the reading direction of a line.

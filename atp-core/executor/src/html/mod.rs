@@ -4,18 +4,13 @@
 mod evidence;
 
 use std::fmt::Write as _;
-use std::fs::{self, File};
-use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use atp_executor::{Data, ExecReport, Outcome, OutcomeError, ScenarioReport, Status, StepReport};
-use atp_protocol::files::sync_written;
+use atp_api::{Data, ExecReport, Outcome, OutcomeError, ScenarioReport, Status, StepReport};
 
 use self::evidence::Evidence;
-use super::name_of;
-use crate::json;
-use crate::terminal;
+use crate::text::{self, name_of};
 
 const STYLE: &str = include_str!("style.css");
 
@@ -24,11 +19,11 @@ const LONGEST: usize = 64 * 1024;
 
 /// A page in progress.
 #[derive(Debug)]
-pub(crate) struct HtmlFile {
-    path: PathBuf,
-    file: File,
+pub struct Html {
     parts: Vec<Part>,
     evidence: Evidence,
+    /// Whether it is known when each target ended.
+    has_times: bool,
 }
 
 /// The targets of what is run together.
@@ -49,36 +44,25 @@ struct Target {
     body: String,
 }
 
-impl HtmlFile {
-    /// Creates or empties the file.
-    ///
-    /// # Errors
-    /// It cannot be written. It is then removed: an empty file is no report.
-    pub(crate) fn create(path: &Path, title: &str) -> io::Result<Self> {
-        let mut file = File::create(path)?;
-        // This detects a full disk before anything is done.
-        if let Err(error) = file.write_all(b"<!doctype html>\n") {
-            if file.metadata().is_ok_and(|metadata| metadata.is_file()) {
-                let _ = fs::remove_file(path);
-            }
-            return Err(error);
-        }
-        let first = Part { title: title.to_owned(), targets: Vec::new() };
-        Ok(HtmlFile { path: path.to_owned(), file, parts: vec![first], evidence: Evidence::new(path) })
-    }
+impl Html {
+    /// The first line of the page.
+    pub const DECLARATION: &str = "<!doctype html>\n";
 
-    /// The file.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
+    /// A page with one part of this title, without targets. It is to be written to the file `page`, from which links lead to the
+    /// evidence.
+    pub fn new(page: &Path, title: &str) -> Self {
+        let first = Part { title: title.to_owned(), targets: Vec::new() };
+        Html { parts: vec![first], evidence: Evidence::new(page), has_times: true }
     }
 
     /// Begins another part.
-    pub(crate) fn begin(&mut self, title: &str) {
+    pub fn begin(&mut self, title: &str) {
         self.parts.push(Part { title: title.to_owned(), targets: Vec::new() });
     }
 
-    /// Adds one outcome of a target that has ended so long after the report was begun.
-    pub(crate) fn take(&mut self, outcome: &Outcome, ended: Duration) {
+    /// Adds one outcome of a target that has ended so long after the report was begun. Where that is not known, bars show no more
+    /// than how long each target took.
+    pub fn take(&mut self, outcome: &Outcome, ended: Option<Duration>) {
         let body = self.body(outcome);
         let steps = match &outcome.data {
             Some(Data::Scenario(report)) => {
@@ -87,20 +71,17 @@ impl HtmlFile {
             }
             _ => Vec::new(),
         };
+        self.has_times &= ended.is_some();
+        let ended = ended.unwrap_or(Duration::from_millis(outcome.duration_ms));
         let of = Outcome { data: None, ..outcome.clone() };
         if let Some(part) = self.parts.last_mut() {
             part.targets.push(Target { of, ended, steps, body });
         }
     }
 
-    /// Writes the file, and waits until it is on disk.
-    ///
-    /// # Errors
-    /// It cannot be written.
-    pub(crate) fn finish(mut self, took: Duration) -> io::Result<()> {
-        let text = page(&mut self.parts, took);
-        self.file.write_all(text.as_bytes())?;
-        sync_written(&self.file, &self.path)
+    /// The page, without its [first line](Self::DECLARATION).
+    pub fn text(mut self, took: Duration) -> String {
+        page(&mut self.parts, took, self.has_times)
     }
 
     /// All that is known of a target.
@@ -126,7 +107,7 @@ impl HtmlFile {
 }
 
 /// The page without its first line.
-fn page(parts: &mut [Part], took: Duration) -> String {
+fn page(parts: &mut [Part], took: Duration, has_times: bool) -> String {
     let title = parts.iter().map(|part| part.title.as_str()).collect::<Vec<_>>().join(", ");
     let targets = || parts.iter().flat_map(|part| &part.targets);
     let counts: String = Status::ALL
@@ -145,13 +126,13 @@ fn page(parts: &mut [Part], took: Duration) -> String {
          <title>{title} – atp</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n<header>\n<h1>{title}</h1>\n\
          <p class=\"dim\">{now}, {}</p>\n<ul class=\"counts\">\n{counts}</ul>\n</header>\n",
         seconds(took),
-        title = escaped(&terminal::line(&title)),
+        title = escaped(&text::line(&title)),
     );
     let several = parts.len() > 1;
     for part in parts {
         part.targets.sort_by(|one, other| one.of.report_order(&other.of));
         if several {
-            let _ = writeln!(text, "<section>\n<h2>{}</h2>", escaped(&terminal::line(&part.title)));
+            let _ = writeln!(text, "<section>\n<h2>{}</h2>", escaped(&text::line(&part.title)));
         }
         if part.targets.is_empty() {
             text.push_str("<p class=\"dim\">No targets.</p>\n");
@@ -167,7 +148,9 @@ fn page(parts: &mut [Part], took: Duration) -> String {
             text.push_str("</section>\n");
         }
     }
-    text.push_str("<footer>Written by atp. The bars show when each target was worked on.</footer>\n</main>\n</body>\n</html>\n");
+    let shown = if has_times { "when each target was worked on" } else { "how long each target took" };
+    let _ =
+        write!(text, "<footer>Written by atp. The bars show {shown}.</footer>\n</main>\n</body>\n</html>\n");
     text
 }
 
@@ -186,7 +169,7 @@ fn target(target: &Target, begun: Duration, all: Duration, text: &mut String) {
         seconds(Duration::from_millis(of.duration_ms)),
     );
     if let Some(error) = &of.error {
-        let _ = writeln!(text, "<span class=\"why\">{}</span>", escaped(&terminal::line(&error.message)));
+        let _ = writeln!(text, "<span class=\"why\">{}</span>", escaped(&text::line(&error.message)));
     }
     let _ = writeln!(text, "</summary>\n<div class=\"body\">\n{body}</div>\n</details>");
 }
@@ -223,7 +206,7 @@ fn steps(title: &str, steps: &[StepReport], all: usize, text: &mut String) {
         let what = match step.op.as_ref() {
             op if op == step.name => escaped(op),
             op => {
-                format!("{} <span class=\"dim\">{}</span>", escaped(&terminal::line(&step.name)), escaped(op))
+                format!("{} <span class=\"dim\">{}</span>", escaped(&text::line(&step.name)), escaped(op))
             }
         };
         let again = match step.attempts {
@@ -261,7 +244,7 @@ fn steps(title: &str, steps: &[StepReport], all: usize, text: &mut String) {
 fn notes(report: &ScenarioReport, text: &mut String) {
     if let Some(isolation) = &report.isolated {
         let is = if isolation.restored { "is" } else { "may not be" };
-        let name = escaped(&terminal::line(&isolation.snapshot));
+        let name = escaped(&text::line(&isolation.snapshot));
         let _ = writeln!(text, "<p class=\"dim\">The VM {is} at its snapshot {name}.</p>");
     }
     if let Some(console) = &report.console {
@@ -273,7 +256,7 @@ fn notes(report: &ScenarioReport, text: &mut String) {
             console.bytes
         );
         for found in &console.first_faults {
-            let line = escaped(&terminal::line(&found.line));
+            let line = escaped(&text::line(&found.line));
             let _ = writeln!(text, "<p class=\"bad\">{}: {line}</p>", found.fault);
         }
     }
@@ -281,12 +264,12 @@ fn notes(report: &ScenarioReport, text: &mut String) {
 
 fn error(error: Option<&OutcomeError>, text: &mut String) {
     let Some(error) = error else { return };
-    let _ = write!(text, "<div class=\"error\"><p>{}</p>", escaped(&terminal::line(&error.message)));
+    let _ = write!(text, "<div class=\"error\"><p>{}</p>", escaped(&text::line(&error.message)));
     for cause in &error.causes {
-        let _ = write!(text, "<p class=\"dim\">{}</p>", escaped(&terminal::line(cause)));
+        let _ = write!(text, "<p class=\"dim\">{}</p>", escaped(&text::line(cause)));
     }
     if let Some(hint) = &error.hint {
-        let _ = write!(text, "<p class=\"dim\">Hint: {}</p>", escaped(&terminal::line(&hint.to_string())));
+        let _ = write!(text, "<p class=\"dim\">Hint: {}</p>", escaped(&text::line(&hint.to_string())));
     }
     text.push_str("</div>\n");
 }
@@ -297,7 +280,8 @@ fn result(data: Option<&Data>, text: &mut String) {
         None | Some(Data::Waited(_)) => {}
         Some(Data::Exec(ran)) => output(ran, text),
         Some(data) => {
-            let json = serde_json::to_value(data).map(|value| json::pretty(&value)).unwrap_or_default();
+            let json = serde_json::to_value(data).and_then(|value| serde_json::to_string_pretty(&value));
+            let json = json.unwrap_or_default();
             let _ = writeln!(
                 text,
                 "<details class=\"data\"><summary>Result</summary><pre>{}</pre></details>",
@@ -311,7 +295,7 @@ fn result(data: Option<&Data>, text: &mut String) {
 fn output(ran: &ExecReport, text: &mut String) {
     for stream in [&ran.stdout, &ran.stderr] {
         if !stream.bytes.is_empty() {
-            let _ = writeln!(text, "<pre>{}</pre>", shown(&terminal::stream_block(stream)));
+            let _ = writeln!(text, "<pre>{}</pre>", shown(&text::stream_block(stream)));
         }
     }
     if let Some(code) = ran.exit_code.filter(|code| *code != 0) {
@@ -324,7 +308,7 @@ fn shown(text: &str) -> String {
     let from = text.len().saturating_sub(LONGEST);
     let from = (from..=text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len());
     let cut = if from > 0 { "[…]\n" } else { "" };
-    format!("{cut}{}", escaped(&terminal::block(text.get(from..).unwrap_or_default())))
+    format!("{cut}{}", escaped(&text::block(text.get(from..).unwrap_or_default())))
 }
 
 /// Text for an element or an attribute.
@@ -360,13 +344,24 @@ fn class(status: Status) -> &'static str {
 #[cfg(test)]
 mod tests {
     use std::borrow::Cow;
+    use std::fs;
 
-    use atp_executor::EvidenceReport;
+    use atp_api::{EvidenceReport, Stream};
     use atp_transport::{Effect, ErrorKind};
     use proptest::prelude::*;
 
     use super::*;
-    use crate::render::fixture::{self, ran};
+
+    /// A process that ended well, and wrote this and `x`.
+    fn ran(stdout: &[u8]) -> Data {
+        let stream = |bytes: &[u8]| Stream { bytes: bytes.to_vec(), ..Stream::default() };
+        Data::Exec(ExecReport {
+            exit_code: Some(0),
+            signal: None,
+            stdout: stream(stdout),
+            stderr: stream(b"x"),
+        })
+    }
 
     fn step(name: &str, status: Status, data: Option<Data>) -> StepReport {
         let error =
@@ -376,7 +371,15 @@ mod tests {
     }
 
     fn scenario(vm: &str, report: ScenarioReport) -> Outcome {
-        Outcome { op: "run".into(), data: Some(Data::Scenario(report)), ..fixture::outcome(Some(vm)) }
+        Outcome {
+            host: Some("h1".parse().unwrap()),
+            vm: Some(vm.to_owned()),
+            effect: Effect::Done,
+            attempts: 1,
+            duration_ms: 7,
+            data: Some(Data::Scenario(report)),
+            ..Outcome::not_started("run", Status::Ok)
+        }
     }
 
     fn report(steps: Vec<StepReport>, evidence: Option<EvidenceReport>) -> ScenarioReport {
@@ -393,11 +396,9 @@ mod tests {
     }
 
     fn written(folder: &Path, outcomes: &[Outcome]) -> String {
-        let path = folder.join("report.html");
-        let mut html = HtmlFile::create(&path, "smoke").unwrap();
-        outcomes.iter().for_each(|outcome| html.take(outcome, Duration::from_secs(2)));
-        html.finish(Duration::from_secs(3)).unwrap();
-        fs::read_to_string(path).unwrap()
+        let mut html = Html::new(&folder.join("report.html"), "smoke");
+        outcomes.iter().for_each(|outcome| html.take(outcome, Some(Duration::from_secs(2))));
+        html.text(Duration::from_secs(3))
     }
 
     #[test]
@@ -412,10 +413,8 @@ mod tests {
             files: vec!["console.log".to_owned(), "screen.png".to_owned(), "gone.txt".to_owned()],
             missed: Vec::new(),
         };
-        let steps = vec![
-            step("look", Status::Ok, Some(ran(Some(0), None, b"6.1 <b>\n", b""))),
-            step("judge", Status::Failed, None),
-        ];
+        let steps =
+            vec![step("look", Status::Ok, Some(ran(b"6.1 <b>\n"))), step("judge", Status::Failed, None)];
         let failed = Outcome { status: Status::Failed, ..scenario("a&b", report(steps, Some(evidence))) };
         let text = written(folder.path(), &[failed]);
         for expected in [
@@ -434,6 +433,15 @@ mod tests {
         assert!(!text.contains("<script"), "{text}");
     }
 
+    #[test]
+    fn bars_say_when_a_target_was_worked_on_only_where_that_is_known() {
+        let mut html = Html::new(Path::new("report.html"), "smoke");
+        html.take(&scenario("a", report(Vec::new(), None)), None);
+        let text = html.text(Duration::from_secs(3));
+        assert!(text.contains("The bars show how long each target took."), "{text}");
+        assert!(written(Path::new("."), &[]).contains("The bars show when each target was worked on."));
+    }
+
     proptest! {
         #[test]
         fn whatever_a_guest_is_called_and_writes_it_adds_no_element(
@@ -443,7 +451,7 @@ mod tests {
         ) {
             let folder = tempfile::tempdir().unwrap();
             let outcome = |vm: &str, stdout: &[u8]| {
-                scenario(vm, report(vec![step(vm, Status::Ok, Some(ran(Some(0), None, stdout, b"x")))], None))
+                scenario(vm, report(vec![step(vm, Status::Ok, Some(ran(stdout)))], None))
             };
             let elements = |text: &str| text.matches('<').count();
             let plain = written(folder.path(), &[outcome("a", b"y")]);
@@ -452,7 +460,7 @@ mod tests {
             stdout.push(b'y');
             let text = written(folder.path(), &[outcome(&format!("a{vm}{odd}"), &stdout)]);
             prop_assert_eq!(elements(&text), elements(&plain));
-            prop_assert!(!text.contains(|c: char| terminal::is_unsafe(c) && c != '\n' && c != '\t'));
+            prop_assert!(!text.contains(|c: char| text::is_unsafe(c) && c != '\n' && c != '\t'));
         }
     }
 }

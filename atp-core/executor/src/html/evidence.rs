@@ -5,12 +5,12 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Component, Path, PathBuf};
 
-use atp_executor::EvidenceReport;
+use atp_api::EvidenceReport;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD as STANDARD;
 
 use super::{escaped, shown};
-use crate::terminal;
+use crate::text::line;
 
 /// The largest file that is put into the page, in bytes.
 const LARGEST: u64 = 8 << 20;
@@ -36,7 +36,7 @@ impl Evidence {
         let _ = writeln!(text, "<h3>Evidence</h3>");
         for name in &evidence.files {
             let path = evidence.folder.join(name);
-            let (link, label) = (escaped(&self.link(&path)), escaped(&terminal::line(name)));
+            let (link, label) = (escaped(&self.link(&path)), escaped(&line(name)));
             let _ = writeln!(text, "<p><a href=\"{link}\">{label}</a></p>");
             match read(&path, LARGEST.min(self.room)) {
                 Ok(bytes) => {
@@ -50,8 +50,7 @@ impl Evidence {
             }
         }
         for missed in &evidence.missed {
-            let (what, why) =
-                (escaped(&terminal::line(&missed.what)), escaped(&terminal::line(&missed.reason)));
+            let (what, why) = (escaped(&line(&missed.what)), escaped(&line(&missed.reason)));
             let _ = writeln!(text, "<p class=\"dim\">No {what}: {why}</p>");
         }
     }
