@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use atp_api::{Effect, OperationSpec, OutcomeError, Policy, RunEvent, RunRequest, StateFilter, Targets};
+use atp_api::{
+    Effect, OperationSpec, OutcomeError, PlanReport, Policy, RunEvent, RunRequest, StateFilter, Targets,
+};
 use atp_client::{Client, ClientOptions};
 use atp_executor::{Executor, Scenario};
 use atp_settings::mask_uri;
@@ -24,10 +26,12 @@ use crate::driver::Driver;
 use crate::error::{self, Failure};
 use crate::feed::{self, Feed};
 use crate::forked::Forked;
+use crate::frame::Shape;
+use crate::journal::Noted;
 use crate::json;
-use crate::outcomes::{Found, Outcomes};
+use crate::outcomes::{self, Found, Outcomes};
 use crate::reservations::{self, Claim, Granted};
-use crate::run::{Asked, Backend, Run, Sink, control, drive, run_on_hosts};
+use crate::run::{self, Asked, Backend, Run, Sink, control, drive, run_on_hosts};
 use crate::settings::{self, Chosen, Settings};
 use crate::wait::wait;
 
@@ -78,8 +82,30 @@ impl Parts {
 
     /// What is to be run: a request, as JSON, and its one target if that is known.
     fn asked(&self, py: Python<'_>, request: &str, found: Option<&Found>) -> PyResult<Asked> {
-        let request = read_request(request, &self.policy).map_err(|error| error::exception(py, &error))?;
-        Ok(Asked { request, found: found.map(|found| found.0.clone()) })
+        let (request, noted) =
+            read_request(request, &self.policy).map_err(|error| error::exception(py, &error))?;
+        Ok(Asked { request, noted, found: found.map(|found| found.0.clone()) })
+    }
+
+    /// Plans a request, as JSON, when it is awaited. The plan, and its settled outcomes, are JSON.
+    fn planning(
+        &self,
+        py: Python<'_>,
+        request: &str,
+    ) -> PyResult<impl Future<Output = Result<Vec<String>, OutcomeError>> + Send + use<>> {
+        let asked = self.asked(py, request, None)?;
+        let is_service = matches!(self.backend, Backend::Service(_));
+        asked.noted.check_for_plan(is_service).map_err(|error| error::exception(py, &error))?;
+        let (backend, shape) = (self.backend.clone(), Shape::of(&asked.request.operation));
+        let (control, closed) = (control(self.abort.child_token()), self.closed.clone());
+        Ok(async move {
+            let planned = tokio::select! {
+                planned = run::plan(backend, asked, control) => planned?,
+                () = closed.cancelled() => return Err(error::closed()),
+            };
+            let PlanReport { settled, .. } = &planned;
+            Ok(vec![json::text(&planned)?, outcomes::settled(settled.clone(), shape)?])
+        })
     }
 
     /// # Errors
@@ -229,6 +255,23 @@ impl Core {
         let asked = parts.asked(py, request, found)?;
         let abort = parts.abort.child_token();
         run_on_hosts(py, &driver, &parts.runs, executor.clone(), asked, abort, &parts.closed)
+    }
+
+    /// What a request, as JSON, would do: the plan and its settled outcomes, as JSON.
+    fn plan(&self, py: Python<'_>, request: &str) -> PyResult<Vec<String>> {
+        let parts = self.0.get(py)?;
+        let planned = parts.driver(py)?.wait(py, Box::pin(parts.planning(py, request)?))?;
+        planned.map_err(|error| error::exception(py, &error))
+    }
+
+    /// As `plan`, for an event loop: the answer comes under this id.
+    fn plan_into(&self, py: Python<'_>, request: &str, bridge: &Bridge, id: u64) -> PyResult<()> {
+        let parts = self.0.get(py)?;
+        let (planning, promise) = (parts.planning(py, request)?, bridge.promise(id, Effect::None));
+        parts.driver(py)?.spawner().spawn(async move {
+            promise.keep(planning.await.map(Answer::Texts).map_err(Failure::from));
+        });
+        Ok(())
     }
 
     /// Begins to watch VMs, for so many milliseconds if they are given. `targets` are JSON.
@@ -396,11 +439,14 @@ struct Given {
     operation: Value,
     #[serde(default)]
     policy: Map<String, Value>,
+    #[serde(default)]
+    noted: Noted,
 }
 
-fn read_request(request: &str, policy: &Policy) -> Result<RunRequest, OutcomeError> {
+fn read_request(request: &str, policy: &Policy) -> Result<(RunRequest, Noted), OutcomeError> {
     let invalid = |error: serde_json::Error| error::invalid(error.to_string());
-    let Given { targets, operation, policy: differing } = serde_json::from_str(request).map_err(invalid)?;
+    let Given { targets, operation, policy: differing, noted } =
+        serde_json::from_str(request).map_err(invalid)?;
     let operation: OperationSpec =
         atp_api::read_request(&operation).map_err(|error| error::invalid(error.to_string()))?;
     let mut policy = policy.clone();
@@ -413,7 +459,7 @@ fn read_request(request: &str, policy: &Policy) -> Result<RunRequest, OutcomeErr
     }
     let mut request = RunRequest::new(targets, operation, policy);
     target_scenario(&mut request)?;
-    Ok(request)
+    Ok((request, noted))
 }
 
 /// A scenario for which no targets are given has those of its file.

@@ -35,6 +35,7 @@
 //! | run | one operation on many targets, under way (`run::Run`) |
 //! | outcome | the result of a target; it is read when it is asked for (`outcomes::Outcome`) |
 //! | frame | all outcomes of a run as a record batch of Arrow |
+//! | plan | what a run would do, as JSON: nothing is changed |
 //! | feed | what has no end of its own, as JSON: events, lines of consoles, rounds of statistics (`feed::Feed`) |
 
 mod bridge;
@@ -44,6 +45,7 @@ mod error;
 mod feed;
 mod forked;
 mod frame;
+mod journal;
 mod json;
 mod outcomes;
 mod reservations;
@@ -64,6 +66,8 @@ mod _native {
     use crate::core::Core;
     #[pymodule_export]
     use crate::feed::Feed;
+    #[pymodule_export]
+    use crate::journal::journal;
     #[pymodule_export]
     use crate::outcomes::{Found, Outcome, Outcomes};
     #[pymodule_export]

@@ -1,10 +1,12 @@
 //! Outcomes, as Python reads them.
 
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use arrow_array::RecordBatch;
-use atp_api::{Data, RunStatistics};
-use atp_executor::Target;
+use atp_api::{Data, OutcomeError, RunStatistics};
+use atp_executor::{Html, Junit, Target};
 use parking_lot::Mutex;
 use pyo3::exceptions::{PyIndexError, PyRuntimeError};
 use pyo3::prelude::*;
@@ -26,6 +28,10 @@ pub(crate) struct Taken {
     pub(crate) statistics: Option<RunStatistics>,
     /// What is to be known about how the run was planned.
     pub(crate) notices: Vec<String>,
+    /// The number of targets that an earlier run has done.
+    pub(crate) done_before: usize,
+    /// The number of the run in the service that ran it.
+    pub(crate) number: Option<u64>,
     /// Their columns.
     pub(crate) shape: Shape,
 }
@@ -36,6 +42,8 @@ pub(crate) struct Outcomes {
     outcomes: Vec<Arc<atp_api::Outcome>>,
     statistics: Option<RunStatistics>,
     notices: Vec<String>,
+    done_before: usize,
+    number: Option<u64>,
     shape: Shape,
     /// Made when it is first asked for: readers without copies then share its buffers.
     frame: OnceLock<RecordBatch>,
@@ -43,9 +51,9 @@ pub(crate) struct Outcomes {
 
 impl From<Taken> for Outcomes {
     fn from(taken: Taken) -> Self {
-        let Taken { outcomes, statistics, notices, shape } = taken;
+        let Taken { outcomes, statistics, notices, done_before, number, shape } = taken;
         let outcomes = outcomes.into_iter().map(Arc::new).collect();
-        Outcomes { outcomes, statistics, notices, shape, frame: OnceLock::new() }
+        Outcomes { outcomes, statistics, notices, done_before, number, shape, frame: OnceLock::new() }
     }
 }
 
@@ -55,7 +63,15 @@ struct Whole<O> {
     outcomes: Vec<O>,
     statistics: Option<RunStatistics>,
     notices: Vec<String>,
+    done_before: usize,
+    number: Option<u64>,
     shape: Shape,
+}
+
+/// Outcomes of which no run is known, as JSON that makes [`Outcomes`] again.
+pub(crate) fn settled(outcomes: Vec<atp_api::Outcome>, shape: Shape) -> Result<String, OutcomeError> {
+    let (statistics, notices) = (None, Vec::new());
+    json::text(&Whole { outcomes, statistics, notices, done_before: 0, number: None, shape })
 }
 
 /// What makes a value again in another process: its class, and its JSON.
@@ -68,15 +84,20 @@ impl Outcomes {
     fn new(py: Python<'_>, text: &str) -> PyResult<Self> {
         let whole = serde_json::from_str(text)
             .map_err(|error| error::exception(py, &error::invalid(error.to_string())))?;
-        let Whole { outcomes, statistics, notices, shape } = whole;
-        Ok(Outcomes::from(Taken { outcomes, statistics, notices, shape }))
+        let Whole { outcomes, statistics, notices, done_before, number, shape } = whole;
+        Ok(Outcomes::from(Taken { outcomes, statistics, notices, done_before, number, shape }))
     }
 
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Reduced<'py>> {
-        let Outcomes { outcomes, statistics, notices, shape, .. } = slf.get();
-        let outcomes = outcomes.iter().map(|outcome| &**outcome).collect();
-        let whole =
-            Whole { outcomes, statistics: statistics.clone(), notices: notices.clone(), shape: *shape };
+        let own = slf.get();
+        let whole = Whole {
+            outcomes: own.outcomes.iter().map(|outcome| &**outcome).collect(),
+            statistics: own.statistics.clone(),
+            notices: own.notices.clone(),
+            done_before: own.done_before,
+            number: own.number,
+            shape: own.shape,
+        };
         let text = json::text(&whole).map_err(|error| error::exception(slf.py(), &error))?;
         Ok((slf.get_type(), (text,)))
     }
@@ -95,8 +116,9 @@ impl Outcomes {
     fn select(&self, indices: Vec<usize>) -> PyResult<Outcomes> {
         let outcome = |index: usize| self.item(index).map(|outcome| outcome.0);
         let outcomes = indices.into_iter().map(outcome).collect::<PyResult<_>>()?;
-        let (shape, notices) = (self.shape, Vec::new());
-        Ok(Outcomes { outcomes, statistics: None, notices, shape, frame: OnceLock::new() })
+        let (shape, number, notices) = (self.shape, self.number, Vec::new());
+        let frame = OnceLock::new();
+        Ok(Outcomes { outcomes, statistics: None, notices, done_before: 0, number, shape, frame })
     }
 
     /// The indices of those that succeeded, or of the others.
@@ -117,6 +139,34 @@ impl Outcomes {
         self.notices.clone()
     }
 
+    #[getter]
+    fn done_before(&self) -> usize {
+        self.done_before
+    }
+
+    #[getter]
+    fn run_number(&self) -> Option<u64> {
+        self.number
+    }
+
+    /// The text of a JUnit file with these outcomes, in a suite of this title.
+    fn junit(&self, py: Python<'_>, title: Option<&str>) -> String {
+        py.detach(|| {
+            let mut junit = Junit::new(&self.title(title));
+            self.outcomes.iter().for_each(|outcome| junit.take(outcome));
+            format!("{}{}", Junit::DECLARATION, junit.text(self.took()))
+        })
+    }
+
+    /// The text of an HTML page of this title with these outcomes. Links to evidence lead from this path.
+    fn html(&self, py: Python<'_>, path: PathBuf, title: Option<&str>) -> String {
+        py.detach(|| {
+            let mut html = Html::new(&path, &self.title(title));
+            self.outcomes.iter().for_each(|outcome| html.take(outcome, None));
+            format!("{}{}", Html::DECLARATION, html.text(self.took()))
+        })
+    }
+
     /// The frame as a stream of the Arrow C data interface.
     #[pyo3(signature = (requested_schema=None))]
     fn arrow_stream<'py>(
@@ -125,6 +175,25 @@ impl Outcomes {
         requested_schema: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyCapsule>> {
         frame::stream(py, &self.frame, || frame::of(self.shape, &self.outcomes), requested_schema)
+    }
+}
+
+impl Outcomes {
+    /// The title of a report: the scenario's name, or the operation's, unless one is given.
+    fn title(&self, given: Option<&str>) -> String {
+        let own = || match self.outcomes.first().map(|outcome| (&outcome.data, &outcome.op)) {
+            Some((Some(Data::Scenario(report)), _)) => report.scenario.clone(),
+            Some((_, op)) => op.to_string(),
+            None => "no targets".to_owned(),
+        };
+        given.map_or_else(own, str::to_owned)
+    }
+
+    /// How long the run took; of a part of its outcomes, the longest of these.
+    fn took(&self) -> Duration {
+        let longest = || self.outcomes.iter().map(|outcome| outcome.duration_ms).max();
+        let run = self.statistics.as_ref().map(|statistics| statistics.duration_ms);
+        Duration::from_millis(run.or_else(longest).unwrap_or_default())
     }
 }
 
@@ -164,6 +233,11 @@ impl Outcome {
     #[getter]
     fn found_on(&self) -> Option<&str> {
         self.0.found_on.as_ref().map(|host| host.as_str())
+    }
+
+    #[getter]
+    fn is_from_earlier_run(&self) -> bool {
+        self.0.from_earlier_run
     }
 
     #[getter]

@@ -3,9 +3,11 @@
 use std::pin::pin;
 use std::sync::Arc;
 
-use atp_api::{Effect, OperationSpec, Outcome, OutcomeError, RunEvent, RunRequest, RunStatistics};
+use atp_api::{
+    Effect, OperationSpec, Outcome, OutcomeError, PlanReport, RunEvent, RunRequest, RunStatistics, StopReason,
+};
 use atp_client::{Client, ClientError, RunFiles};
-use atp_executor::{Executor, Operation, RunControl, Selection, Target};
+use atp_executor::{Executor, Operation, Plan, Recorder, RunControl, Selection, Target};
 use futures_util::future::join;
 use parking_lot::Mutex;
 use pyo3::prelude::*;
@@ -18,6 +20,7 @@ use crate::driver::{Driver, Spawner};
 use crate::error::{self, Failure};
 use crate::forked::Forked;
 use crate::frame::Shape;
+use crate::journal::{self, Noted};
 use crate::outcomes::{Outcomes, Taken};
 use crate::wait::wait;
 
@@ -36,6 +39,8 @@ pub(crate) enum Backend {
 /// What is to be run.
 pub(crate) struct Asked {
     pub(crate) request: RunRequest,
+    /// What is recorded of it, and what it continues.
+    pub(crate) noted: Noted,
     /// The one target, if it is known. A service finds it by its name.
     pub(crate) found: Option<Arc<Mutex<Target>>>,
 }
@@ -82,6 +87,28 @@ struct Ending {
     has_ended: bool,
     statistics: Option<RunStatistics>,
     notices: Vec<String>,
+    /// The number of targets that an earlier run has done.
+    done_before: usize,
+    /// Its number, where a service runs it.
+    number: Option<u64>,
+}
+
+impl Ending {
+    fn note(&mut self, event: &RunEvent) {
+        match event {
+            RunEvent::Begun(start) => self.done_before = start.done_before,
+            // Every target may have been started by then: no outcome says it.
+            RunEvent::Stopping(StopReason::JournalFailed { error }) => {
+                let said: Vec<_> = [&error.message].into_iter().chain(&error.causes).cloned().collect();
+                self.notices.push(said.join(": "));
+            }
+            RunEvent::Ended(statistics) => {
+                self.has_ended = true;
+                self.statistics = Some((**statistics).clone());
+            }
+            _ => {}
+        }
+    }
 }
 
 /// Where events of a run go: those that are read from it are sent to its reader.
@@ -102,11 +129,7 @@ impl<T> Sink<T> {
 
     /// Passes an event on. False if its reader has left, or the run is to end and nothing is read.
     async fn pass_on(&self, event: RunEvent, abort: &CancellationToken) -> bool {
-        if let RunEvent::Ended(statistics) = &event {
-            let mut ending = self.ending.lock();
-            ending.has_ended = true;
-            ending.statistics = Some((**statistics).clone());
-        }
+        self.ending.lock().note(&event);
         let Some(item) = (self.read)(event).transpose() else { return true };
         tokio::select! {
             biased;
@@ -134,7 +157,7 @@ pub(crate) async fn drive<T>(
     // On the heap, as the larger parts of them are: the futures around them are moved several times on the way to where they are polled.
     match backend {
         Backend::Hosts(executor) => Box::pin(on_hosts(executor, asked, control, sink)).await,
-        Backend::Service(client) => Box::pin(in_service(*client, asked.request, control, sink)).await,
+        Backend::Service(client) => Box::pin(in_service(*client, asked, control, sink)).await,
     }
 }
 
@@ -259,6 +282,12 @@ impl Run {
         Ok(())
     }
 
+    /// The number of the run in the service; none before it was begun there, and without a service.
+    #[getter]
+    fn run_number(&self, py: Python<'_>) -> PyResult<Option<u64>> {
+        Ok(self.0.get(py)?.shared.ending.lock().number)
+    }
+
     /// Starts no more targets, and ends what goes on without an end of its own, such as the capture of a console. Outcomes still come.
     fn stop(&self, py: Python<'_>) -> PyResult<()> {
         self.0.get(py)?.control.stop.cancel();
@@ -309,43 +338,86 @@ impl Shared {
             let ending = self.ending.lock();
             taken.statistics = ending.statistics.clone();
             taken.notices = ending.notices.clone();
+            taken.done_before = ending.done_before;
+            taken.number = ending.number;
         }
         Ok(taken)
     }
 }
 
-/// Runs a request on the hosts, and passes on what happens.
-async fn on_hosts<T>(
-    executor: Executor,
-    Asked { request, found }: Asked,
+/// What a request would do, without doing it.
+///
+/// # Errors
+/// There is no plan: the request is wrong, or the service does not answer.
+pub(crate) async fn plan(
+    backend: Backend,
+    asked: Asked,
     control: RunControl,
-    sink: &Sink<T>,
-) -> Result<(), OutcomeError> {
+) -> Result<PlanReport, OutcomeError> {
+    match backend {
+        Backend::Hosts(executor) => {
+            Box::pin(planned(&executor, asked, &control)).await.map(|(plan, _)| plan.report())
+        }
+        Backend::Service(client) => {
+            let RunRequest { targets, operation, policy, .. } = asked.request;
+            let operation = Operation::prepare(operation).await?;
+            let files = RunFiles::send(&client, &operation).await?;
+            let request = RunRequest::new(targets, files.operation().clone(), policy);
+            client.plan(&request).await.map_err(|error| error::of_client(&error))
+        }
+    }
+}
+
+/// The plan of a request on the hosts, with what records it.
+async fn planned(
+    executor: &Executor,
+    Asked { request, noted, found }: Asked,
+    control: &RunControl,
+) -> Result<(Plan, journal::Open), OutcomeError> {
     let RunRequest { targets, operation, policy, .. } = request;
+    // A VM that was found is not selected again.
+    let selection = match found {
+        Some(_) => Selection::default(),
+        None => Selection::try_from(&targets).map_err(|error| error::of_selector(&error))?,
+    };
+    let operation = Box::pin(Operation::prepare(operation)).await?;
+    let open = Box::pin(noted.read(&operation)).await?;
     let plan = match found {
         Some(found) => {
-            let operation = Box::pin(Operation::prepare(operation)).await?;
             let target = found.lock().clone();
-            let plan = Box::pin(executor.plan_found(&target, operation, policy, &control)).await;
+            let plan = Box::pin(executor.plan_found(&target, operation, policy, control)).await;
             if let [now] = &plan.targets[..] {
                 found.lock().clone_from(now);
             }
             plan
         }
         None => {
-            let selection = Selection::try_from(&targets).map_err(|error| error::of_selector(&error))?;
-            let operation = Box::pin(Operation::prepare(operation)).await?;
-            let plan = Box::pin(executor.plan_until_stopped(&selection, operation, policy, &control)).await;
+            let plan = Box::pin(executor.plan_until_stopped(&selection, operation, policy, control)).await;
             plan.map_err(|error| error::of_plan(&error))?
         }
     };
+    Ok((open.left_of(plan), open))
+}
+
+/// Runs a request on the hosts, and passes on what happens.
+async fn on_hosts<T>(
+    executor: Executor,
+    asked: Asked,
+    control: RunControl,
+    sink: &Sink<T>,
+) -> Result<(), OutcomeError> {
+    let (plan, open) = Box::pin(planned(&executor, asked, &control)).await?;
+    // Where nothing is begun nothing is recorded.
+    let is_idle = plan.matched_nothing() || control.stop.is_cancelled();
+    let recorder: Option<Arc<dyn Recorder>> =
+        if is_idle { None } else { Box::pin(open.begin(&plan)).await? };
     {
         let mut ending = sink.ending.lock();
         ending.notices = plan.notices.iter().map(ToString::to_string).collect();
         ending.has_begun = true;
     }
     // Dropping the run ends it.
-    let mut run = executor.run(plan, &control);
+    let mut run = executor.run_noted(plan, recorder, &control);
     loop {
         let event = tokio::select! {
             event = run.next() => event,
@@ -361,10 +433,11 @@ async fn on_hosts<T>(
 /// Has a request run by a service, and passes on what happens.
 async fn in_service<T>(
     client: Client,
-    request: RunRequest,
+    Asked { request, noted, .. }: Asked,
     control: RunControl,
     sink: &Sink<T>,
 ) -> Result<(), OutcomeError> {
+    let resumed = noted.number()?;
     let operation = Operation::prepare(request.operation).await?;
     let mut files = RunFiles::send(&client, &operation).await?;
     let mut request = RunRequest { operation: files.operation().clone(), ..request };
@@ -374,11 +447,16 @@ async fn in_service<T>(
         request.operation = files.operation().clone();
     }
     // A start that was sent is waited for: the run is then ended by its number. One that was refused has begun nothing.
-    let started = client.start(&request).await;
+    let started = match resumed {
+        Some(run) => client.resume(run, &request).await,
+        None => client.start(&request).await,
+    };
     sink.ending.lock().has_begun =
         matches!(started, Ok(_) | Err(ClientError::TooSlow { .. } | ClientError::Unreachable { .. }));
-    let run = started.map_err(|error| error::of_client(&error))?.id;
-    let mut events = client.run_events(run);
+    let begun = started.map_err(|error| error::of_client(&error))?;
+    let run = begun.id;
+    sink.ending.lock().number = Some(run);
+    let mut events = client.run_events_after(run, begun.resumed_after);
     let (mut is_told, mut is_stopped) = (false, false);
     loop {
         let event = tokio::select! {

@@ -7,9 +7,10 @@ import subprocess
 import threading
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Generator, Iterator, Sequence, Tuple
+from typing import Any, Dict, Generator, Iterator, List, Sequence, Tuple
 
 import pytest
+from atp_libvirt import Fleet
 
 FLEET = os.environ.get("ATP_TEST_FLEET", str(Path(__file__).parents[3] / "target" / "debug" / "fleet"))
 #: The program `atp`, for the tests of the service.
@@ -46,6 +47,41 @@ class Simulated:
     def close(self) -> None:
         self._process.terminate()
         self._process.wait()
+
+
+class Examples:
+    """What the examples of docstrings have: a folder of their own, and a simulated fleet of two hosts with two VMs each."""
+
+    @pytest.fixture(autouse=True)
+    def names_of_examples(
+        self,
+        request: pytest.FixtureRequest,
+        doctest_namespace: Dict[str, Any],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> Iterator[None]:
+        if not isinstance(request.node, pytest.DoctestItem):
+            yield
+            return
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+        simulated = Simulated(tmp_path, ["--hosts", "2", "--vms", "2"])
+        with Fleet(simulated.config) as fleet:
+            doctest_namespace["fleet"] = fleet
+            yield
+        simulated.close()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # The package is not below this folder: what is defined here is only for tests that are.
+    config.pluginmanager.register(Examples())
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: List[pytest.Item]) -> None:
+    """The docstrings of `_verbs.py` are those of the methods of `Verbs`."""
+    twice = [item for item in items if item.name.startswith("atp_libvirt._verbs.")]
+    config.hook.pytest_deselected(items=twice)
+    items[:] = [item for item in items if item not in twice]
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -20,7 +20,7 @@ def blocks(page: str) -> "list[tuple[int, str]]":
 
 
 @pytest.mark.parametrize(
-    ("page", "least"), [("python.md", 6), ("from-libvirt-python.md", 2), ("from-labgrid.md", 1)]
+    ("page", "least"), [("python.md", 10), ("from-libvirt-python.md", 2), ("from-labgrid.md", 1)]
 )
 def test_the_code_of_a_page_runs(
     simulated: Simulated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page: str, least: int

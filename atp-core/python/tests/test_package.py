@@ -7,7 +7,7 @@ from pathlib import Path
 
 import atp_libvirt
 import pytest
-from atp_libvirt import _native
+from atp_libvirt import _faces, _native
 from atp_libvirt._fleet import Streamed
 
 
@@ -42,3 +42,8 @@ def test_licences_are_in_the_wheel() -> None:
     files = [Path(str(file)).name for file in metadata.files("atp_libvirt") or ()]
     assert {"LICENSE-MIT", "LICENSE-APACHE"} <= {*files}
     assert "pytest>=7.2" in str(metadata.metadata("atp_libvirt").get_all("Requires-Dist"))
+
+
+def test_every_verb_has_an_example() -> None:
+    verbs = [name for name in dir(_faces.Verbs) if not name.startswith("_")]
+    assert [name for name in verbs if ">>> " not in (getattr(_faces.Verbs, name).__doc__ or "")] == []

@@ -225,11 +225,12 @@ def faces():
             text += '    @property\n    def target(self) -> str:\n        """The selector of this VM alone."""\n'
             text += "        raise NotImplementedError\n\n"
         prefix = "async " if is_async else ""
-        text += f"    {prefix}def _run(self, operation: Operation[D], options: {options}) -> {result.format('D')}:\n"
+        of = "D" if "{}" in result else "Any"
+        text += f"    {prefix}def _run(self, operation: Operation[{of}], options: {options}) -> {result.format('D')}:\n"
         text += "        raise NotImplementedError\n"
         for verb in verbs:
             if name not in OF_VM or is_of_vm(verb):
-                text += "\n" + method(verb, result, is_async, name in OF_VM)
+                text += "\n" + method(verb, result, is_async, name)
     return text
 
 
@@ -238,6 +239,8 @@ FACES = [
     ("StreamedVerbs", "Each verb, as a stream of outcomes in the order in which they come.", "Stream[{}]", False),
     ("AsyncVerbs", "Each verb, to await until every target has its outcome.", "Outcomes[{}]", True),
     ("AsyncStreamedVerbs", "Each verb, as an asynchronous stream of outcomes.", "AsyncStream[{}]", False),
+    ("PlannedVerbs", "Each verb, as a plan: what it would do now. Nothing is changed.", "Plan", False),
+    ("AsyncPlannedVerbs", "Each verb, to await a plan: what it would do now. Nothing is changed.", "Plan", True),
     ("VmVerbs", "Each verb on one VM, until it has its outcome.", "Outcome[{}]", False),
     ("AsyncVmVerbs", "Each verb on one VM, to await until it has its outcome.", "Outcome[{}]", True),
 ]
@@ -246,6 +249,10 @@ FACES = [
 OF_VM = {"VmVerbs", "AsyncVmVerbs"}
 
 OPTIONS_OF_VM = "VmOptions"
+OPTIONS = "RunOptions"
+
+#: The face whose methods have the examples: they are written for it.
+WITH_EXAMPLES = "Verbs"
 
 
 #: What is not a verb of every face.
@@ -262,17 +269,21 @@ def is_of_vm(verb):
     return verb.name != "vms" and any(argument.arg == "targets" for argument in verb.args.args)
 
 
-def method(verb, result, is_async, of_vm):
+def method(verb, result, is_async, face):
+    of_vm = face in OF_VM
     inner = ast.unparse(verb.returns.slice)
     arguments = ast.unparse(verb.args)
     passed = ["self.target" if of_vm and argument.arg == "targets" else argument.arg for argument in verb.args.args]
     passed += [f"{argument.arg}={argument.arg}" for argument in verb.args.kwonlyargs]
     body = f"self._run(_verbs.{verb.name}({', '.join(passed)}), options)"
     head = f"{'async ' if is_async else ''}def {verb.name}(\n        self,\n        "
-    parameters = [*split(verb, of_vm), f"**options: Unpack[{OPTIONS_OF_VM if of_vm else 'Options'}]"]
+    parameters = [*split(verb, of_vm), f"**options: Unpack[{OPTIONS_OF_VM if of_vm else OPTIONS}]"]
     head += ",\n        ".join(parameters) + ",\n"
     head += f"    ) -> {result.format(inner)}:"
-    docstring = textwrap.indent(ast.get_docstring(verb), "        ").strip()
+    docstring = ast.get_docstring(verb)
+    if face != WITH_EXAMPLES:
+        docstring = docstring.split("\n\n>>> ")[0]
+    docstring = re.sub("(?m)^(?=.)", "        ", docstring).replace("\\", "\\\\").strip()
     end = "\n        " if "\n" in docstring else ""
     returned = f"return {'await ' if is_async else ''}{body}"
     assert arguments
@@ -310,8 +321,9 @@ from . import _verbs
 from ._data import (
 {names})
 from ._outcomes import Outcome, Outcomes
+from ._plans import Plan
 from ._streams import AsyncStream, Stream
-from ._verbs import Operation, Options, Selectors, VmOptions
+from ._verbs import Operation, Options, RunOptions, Selectors, VmOptions
 
 if sys.version_info >= (3, 11):
     from typing import Unpack

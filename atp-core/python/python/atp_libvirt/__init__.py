@@ -48,7 +48,9 @@ from ._errors import (
     ServiceError,
 )
 from ._fleet import AsyncFleet, Fleet, Host
+from ._journals import Journal, JournalTarget, read_journal
 from ._outcomes import Outcome, Outcomes
+from ._plans import Plan, PlannedTarget
 from ._reservations import Reservation, Reserved
 from ._statistics import Statistics
 from ._streams import (
@@ -95,12 +97,16 @@ __all__ = [
     "HostReport",
     "HostStatistics",
     "Interface",
+    "Journal",
+    "JournalTarget",
     "NotFreeError",
     "OsReport",
     "Outcome",
     "OutcomeError",
     "Outcomes",
     "Output",
+    "Plan",
+    "PlannedTarget",
     "RequestError",
     "Reservation",
     "Reserved",
@@ -120,4 +126,5 @@ __all__ = [
     "WaitReport",
     "XmlReport",
     "check_scenario",
+    "read_journal",
 ]

@@ -24,8 +24,9 @@ from ._data import (
     XmlReport,
 )
 from ._outcomes import Outcome, Outcomes
+from ._plans import Plan
 from ._streams import AsyncStream, Stream
-from ._verbs import Operation, Options, Selectors, VmOptions
+from ._verbs import Operation, Options, RunOptions, Selectors, VmOptions
 
 if sys.version_info >= (3, 11):
     from typing import Unpack
@@ -51,9 +52,10 @@ class Verbs:
         cwd: Optional[str] = None,
         spool: Optional[str] = None,
         encoding: Optional[str] = None,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Outcomes[ExecReport]:
-        """Runs a program in guests, through their agents.
+        """Runs a program in guests, through their agents. An exit code other than 0 is a failure with the effect ``done``: ``data`` has the
+        output all the same.
 
         :param argv: The program and its arguments. They pass no shell; for a line of one, see :meth:`shell`.
         :param env: Its whole environment; without it that of the agent.
@@ -61,6 +63,11 @@ class Verbs:
         :param cwd: Its working folder.
         :param spool: A folder in the guest for its output, which may then have any size.
         :param encoding: The encoding of its output, if that is not UTF-8.
+        :raises RequestError: ``argv`` is empty, or ``encoding`` is not known.
+
+        >>> outcomes = fleet.exec("h1/*", ["uname"], timeout=10)
+        >>> [(outcome.target, outcome.data.exit_code, outcome.data.stdout.text) for outcome in outcomes.ok]
+        [('h1/vm1', 0, 'Linux\\n'), ('h1/vm2', 0, 'Linux\\n')]
         """
         return self._run(_verbs.exec(targets, argv, env=env, stdin=stdin, cwd=cwd, spool=spool, encoding=encoding), options)
 
@@ -74,25 +81,37 @@ class Verbs:
         cwd: Optional[str] = None,
         spool: Optional[str] = None,
         encoding: Optional[str] = None,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Outcomes[ExecReport]:
-        """Runs a line of ``/bin/sh`` in guests. The parameters are those of :meth:`exec`."""
+        """Runs a line of ``/bin/sh`` in guests. The parameters are those of :meth:`exec`.
+
+        >>> fleet.shell("h1/vm1", "echo a; echo b")[0].unwrap().stdout.text
+        'a\\nb\\n'
+        """
         return self._run(_verbs.shell(targets, line, env=env, stdin=stdin, cwd=cwd, spool=spool, encoding=encoding), options)
 
     def vms(
         self,
         targets: Selectors = '*',
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Outcomes[DomainInfo]:
-        """Lists VMs. Nothing is asked but their hosts."""
+        """Lists VMs, active or not. Nothing is asked but their hosts.
+
+        >>> [(outcome.target, outcome.data.state) for outcome in fleet.vms("h1/*", state="running")]
+        [('h1/vm1', 'running'), ('h1/vm2', 'running')]
+        """
         return self._run(_verbs.vms(targets), options)
 
     def info(
         self,
         targets: Selectors,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Outcomes[VmReport]:
-        """Asks for everything that hosts and agents know of VMs."""
+        """Asks for everything that hosts and agents know of VMs. An agent that does not answer is no failure: ``guest_error`` says why.
+
+        >>> fleet.info("h1/vm1")[0].unwrap().guest.hostname
+        'vm1'
+        """
         return self._run(_verbs.info(targets), options)
 
     def start(
@@ -101,13 +120,17 @@ class Verbs:
         *,
         wait: Union[bool, str] = False,
         start_check: str = 'listed',
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Outcomes[StateReport]:
-        """Starts VMs.
+        """Starts VMs. One that runs is left as it is, with the status ``unchanged``.
 
-        :param wait: True waits for the state, and for the guest's agent if it has one; ``"agent"`` fails without one; ``"state"`` waits
-            for the state alone.
+        :param wait: ``"state"`` waits until the VM runs; True also for the guest's agent, if the VM has one; ``"agent"`` for the agent, and
+            fails without one. They wait until the timeout.
         :param start_check: Which hosts are asked whether the VM runs there: ``listed``, ``all-hosts`` or ``nothing``.
+        :raises RequestError: ``wait`` is another word.
+
+        >>> fleet.start("h1/vm1", wait=True)[0].status
+        'unchanged'
         """
         return self._run(_verbs.start(targets, wait=wait, start_check=start_check), options)
 
@@ -116,9 +139,16 @@ class Verbs:
         targets: Selectors,
         *,
         wait: Union[bool, str] = False,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Outcomes[StateReport]:
-        """Asks guests to power off. With ``wait``, True or ``"state"``, until they have."""
+        """Asks guests to power off, and does not wait for it. A guest may ignore it.
+
+        :param wait: True or ``"state"`` waits until they are off, until the timeout.
+        :raises RequestError: ``wait`` is another word: there is no agent to wait for.
+
+        >>> fleet.shutdown("h1/vm1", wait=True, timeout=60)[0].unwrap().state
+        'shut off'
+        """
         return self._run(_verbs.shutdown(targets, wait=wait), options)
 
     def reboot(
@@ -126,9 +156,13 @@ class Verbs:
         targets: Selectors,
         *,
         wait: Union[bool, str] = False,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Outcomes[StateReport]:
-        """Asks guests to restart. ``wait`` as of :meth:`start`."""
+        """Asks guests to restart. ``wait`` as of :meth:`start`.
+
+        >>> fleet.reboot("h1/vm1")[0].effect
+        'done'
+        """
         return self._run(_verbs.reboot(targets, wait=wait), options)
 
     def reset(
@@ -136,9 +170,13 @@ class Verbs:
         targets: Selectors,
         *,
         wait: Union[bool, str] = False,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Outcomes[StateReport]:
-        """Resets VMs, as by the button. ``wait`` as of :meth:`start`."""
+        """Resets VMs, as by the button: what a guest has not written is lost. ``wait`` as of :meth:`start`.
+
+        >>> fleet.reset("h1/vm1")[0].effect
+        'done'
+        """
         return self._run(_verbs.reset(targets, wait=wait), options)
 
     def destroy(
@@ -146,9 +184,13 @@ class Verbs:
         targets: Selectors,
         *,
         wait: Union[bool, str] = False,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Outcomes[StateReport]:
-        """Ends VMs at once, as by pulling the plug. ``wait`` as of :meth:`shutdown`."""
+        """Ends VMs at once, as by pulling the plug: what a guest has not written is lost. ``wait`` as of :meth:`shutdown`.
+
+        >>> fleet.destroy("h1/vm1")[0].unwrap().state
+        'shut off'
+        """
         return self._run(_verbs.destroy(targets, wait=wait), options)
 
     def suspend(
@@ -156,9 +198,13 @@ class Verbs:
         targets: Selectors,
         *,
         wait: Union[bool, str] = False,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Outcomes[StateReport]:
-        """Stops the virtual CPUs of VMs. With ``wait``, True or ``"state"``, until they are paused."""
+        """Stops the virtual CPUs of VMs. Their memory stays on the host. ``wait``, True or ``"state"``, waits until they are paused.
+
+        >>> fleet.suspend("h1/vm1")[0].unwrap().state
+        'paused'
+        """
         return self._run(_verbs.suspend(targets, wait=wait), options)
 
     def resume(
@@ -166,9 +212,15 @@ class Verbs:
         targets: Selectors,
         *,
         wait: Union[bool, str] = False,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Outcomes[StateReport]:
-        """Lets suspended VMs run on, and wakes guests that sleep. ``wait`` as of :meth:`start`."""
+        """Lets suspended VMs run on, and wakes guests that sleep. ``wait`` as of :meth:`start`.
+
+        >>> fleet.suspend("h1/vm1").raise_for_failures()
+        <Outcomes 1 ok>
+        >>> fleet.resume("h1/vm1")[0].unwrap().state
+        'running'
+        """
         return self._run(_verbs.resume(targets, wait=wait), options)
 
     def save(
@@ -176,10 +228,13 @@ class Verbs:
         targets: Selectors,
         *,
         wait: Union[bool, str] = False,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Outcomes[StateReport]:
-        """Writes the memory of VMs to files of their hosts, and powers them off. :meth:`start` lets them go on. ``wait`` as of
-        :meth:`shutdown`.
+        """Writes the memory of VMs to files of their hosts, and powers them off. :meth:`start` lets them go on. Allow for the time to write
+        the memory. ``wait`` as of :meth:`shutdown`.
+
+        >>> fleet.save("h1/vm1")[0].unwrap().state
+        'shut off'
         """
         return self._run(_verbs.save(targets, wait=wait), options)
 
@@ -188,26 +243,42 @@ class Verbs:
         targets: Selectors,
         *,
         wait: Union[bool, str] = False,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Outcomes[StateReport]:
-        """Lets saved VMs go on from their memory. A VM that is not saved is left as it is. ``wait`` as of :meth:`start`."""
+        """Lets saved VMs go on from their memory. A VM that is not saved is left as it is. ``wait`` as of :meth:`start`.
+
+        >>> fleet.save("h1/vm1").raise_for_failures()
+        <Outcomes 1 ok>
+        >>> fleet.restore("h1/vm1")[0].unwrap().state
+        'running'
+        """
         return self._run(_verbs.restore(targets, wait=wait), options)
 
     def nmi(
         self,
         targets: Selectors,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Outcomes[None]:
-        """Sends VMs a non-maskable interrupt. Many guests panic, and dump their memory."""
+        """Sends VMs a non-maskable interrupt. Many guests panic, and dump their memory.
+
+        >>> fleet.nmi("h1/vm1")[0].effect
+        'done'
+        """
         return self._run(_verbs.nmi(targets), options)
 
     def autostart(
         self,
         targets: Selectors,
         on: bool,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Outcomes[None]:
-        """Sets whether VMs are started with their hosts."""
+        """Sets whether VMs are started with their hosts.
+
+        :param on: Whether they are.
+
+        >>> fleet.autostart("h1/vm1", True)[0].ok
+        True
+        """
         return self._run(_verbs.autostart(targets, on), options)
 
     def xml(
@@ -215,11 +286,14 @@ class Verbs:
         targets: Selectors,
         *,
         inactive: bool = False,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Outcomes[XmlReport]:
         """Reads the definitions of VMs, as libvirt's XML without passwords.
 
         :param inactive: The definitions that hold from the next start, and not those of now.
+
+        >>> "<name>vm1</name>" in fleet.xml("h1/vm1")[0].unwrap().xml
+        True
         """
         return self._run(_verbs.xml(targets, inactive=inactive), options)
 
@@ -231,22 +305,32 @@ class Verbs:
         description: Optional[str] = None,
         disk_only: bool = False,
         quiesce: bool = False,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Outcomes[Snapshot]:
         """Makes a snapshot of each VM: of its disks, and of its memory if it runs. Allow for the time to write the memory.
 
         :param description: What a person wants to say of it.
         :param disk_only: Not the memory of a VM that runs.
         :param quiesce: The guests' agents freeze the file systems meanwhile. Only with ``disk_only``.
+        :raises RequestError: ``name`` cannot be that of a snapshot, or ``quiesce`` is without ``disk_only``.
+
+        >>> fleet.snapshot_create("h1/vm1", "clean", description="as installed")[0].unwrap().name
+        'clean'
         """
         return self._run(_verbs.snapshot_create(targets, name, description=description, disk_only=disk_only, quiesce=quiesce), options)
 
     def snapshot_list(
         self,
         targets: Selectors,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Outcomes[SnapshotList]:
-        """Lists the snapshots of VMs."""
+        """Lists the snapshots of VMs.
+
+        >>> fleet.snapshot_create("h1/vm1", "clean").raise_for_failures()
+        <Outcomes 1 ok>
+        >>> [snapshot.name for snapshot in fleet.snapshot_list("h1/vm1")[0].unwrap().snapshots]
+        ['clean']
+        """
         return self._run(_verbs.snapshot_list(targets), options)
 
     def snapshot_revert(
@@ -255,11 +339,16 @@ class Verbs:
         name: str,
         *,
         then: str = 'as-then',
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Outcomes[StateReport]:
         """Takes VMs back to a snapshot: what was written since then is lost.
 
         :param then: What they do afterwards: ``as-then`` (what they did when the snapshot was made), ``start`` or ``pause``.
+
+        >>> fleet.snapshot_create("h1/vm1", "clean").raise_for_failures()
+        <Outcomes 1 ok>
+        >>> fleet.snapshot_revert("h1/vm1", "clean")[0].unwrap().state
+        'running'
         """
         return self._run(_verbs.snapshot_revert(targets, name, then=then), options)
 
@@ -269,11 +358,16 @@ class Verbs:
         name: str,
         *,
         children: bool = False,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Outcomes[None]:
         """Removes a snapshot of each VM, which stays as it is.
 
         :param children: The snapshots that were made after it too.
+
+        >>> fleet.snapshot_create("h1/vm1", "clean").raise_for_failures()
+        <Outcomes 1 ok>
+        >>> fleet.snapshot_delete("h1/vm1", "clean")[0].ok
+        True
         """
         return self._run(_verbs.snapshot_delete(targets, name, children=children), options)
 
@@ -284,12 +378,17 @@ class Verbs:
         *,
         device: Optional[str] = None,
         force: bool = False,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Outcomes[ConsoleReport]:
-        """Captures serial consoles in files, as ``folder/HOST/VM.log``, until the timeout. Faults of the guests' kernels are counted.
+        """Captures serial consoles in files, as ``folder/HOST/VM.log``, until the timeout, which is the end and no failure. Faults of the
+        guests' kernels are counted.
 
+        :param folder: A folder of this machine, which is made if it is missing.
         :param device: The console's alias in the definition, such as ``serial1``; the first console without it.
         :param force: Takes the console from another client of the daemon.
+
+        >>> fleet.console("h1/vm1", "consoles", timeout=3)[0].unwrap().first_faults
+        []
         """
         return self._run(_verbs.console(targets, folder, device=device, force=force), options)
 
@@ -300,13 +399,19 @@ class Verbs:
         *,
         exec: Optional[Sequence[str]] = None,
         port: Optional[int] = None,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Outcomes[WaitReport]:
-        """Waits, until the timeout at most.
+        """Waits, until the timeout at most: then the status is ``timeout``.
 
         :param until: ``agent`` (it answers), or a state: ``running``, ``shut-off``, ``paused``, ``crashed``, ``pmsuspended``.
         :param exec: A program that has to end with exit code 0 in the guest; it is run again and again.
         :param port: A TCP port that a process in the guest has to listen on.
+        :raises RequestError: ``until`` is another word, or several of the three are given.
+
+        >>> fleet.wait("h1/*", "running", timeout=10).raise_for_failures()
+        <Outcomes 2 ok>
+        >>> fleet.wait("h1/vm1", exec=["true"], timeout=10)[0].ok
+        True
         """
         return self._run(_verbs.wait(targets, until, exec=exec, port=port), options)
 
@@ -317,11 +422,19 @@ class Verbs:
         destination: str,
         *,
         recursive: bool = False,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Outcomes[FileReport]:
         """Copies a file of this machine into guests.
 
+        :param source: The file of this machine.
+        :param destination: The path in the guest. What is there is replaced.
         :param recursive: The file may be a folder, which is copied with all that is in it.
+        :raises RequestError: The file cannot be read.
+
+        >>> import pathlib
+        >>> _ = pathlib.Path("motd").write_text("hello")
+        >>> fleet.push("h1/vm1", "motd", "/etc/motd")[0].unwrap().bytes
+        5
         """
         return self._run(_verbs.push(targets, source, destination, recursive=recursive), options)
 
@@ -332,11 +445,22 @@ class Verbs:
         destination: Union[str, os.PathLike[str]],
         *,
         recursive: bool = False,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Outcomes[FileReport]:
         """Copies a file out of guests, into a folder of this machine: each to ``destination/HOST/VM/NAME``.
 
+        :param path: The path in the guest.
+        :param destination: The folder of this machine, which is made if it is missing.
         :param recursive: The file may be a folder, which is copied with all that is in it.
+
+        >>> import pathlib
+        >>> _ = pathlib.Path("motd").write_text("hello")
+        >>> fleet.push("h1/vm1", "motd", "/etc/motd").raise_for_failures()
+        <Outcomes 1 ok>
+        >>> fleet.pull("h1/vm1", "/etc/motd", "pulled").raise_for_failures()
+        <Outcomes 1 ok>
+        >>> pathlib.Path("pulled/h1/vm1/motd").read_text()
+        'hello'
         """
         return self._run(_verbs.pull(targets, path, destination, recursive=recursive), options)
 
@@ -346,9 +470,16 @@ class Verbs:
         folder: Union[str, os.PathLike[str]],
         *,
         screen: int = 0,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Outcomes[ScreenshotReport]:
-        """Takes pictures of screens, as ``folder/HOST/VM.png``."""
+        """Takes pictures of screens, as ``folder/HOST/VM.png``.
+
+        :param folder: A folder of this machine, which is made if it is missing.
+        :param screen: The number of the screen, from 0.
+
+        >>> fleet.screenshot("h1/vm1", "screens")[0].unwrap().file.endswith("screens/h1/vm1.png")
+        True
+        """
         return self._run(_verbs.screenshot(targets, folder, screen=screen), options)
 
     def qmp(
@@ -356,9 +487,17 @@ class Verbs:
         targets: Selectors,
         command: str,
         arguments: Optional[Mapping[str, Any]] = None,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Outcomes[Any]:
-        """Sends a command to the monitors of QEMU, and yields the replies as they are."""
+        """Sends a command to the monitors of QEMU, and yields the replies as they are. libvirt does not know what they change: a VM that gets
+        commands other than looks is marked as tainted.
+
+        :param command: The command's name.
+        :param arguments: Its arguments, as JSON has them.
+
+        >>> fleet.qmp("h1/vm1", "query-status")[0].unwrap()["status"]
+        'running'
+        """
         return self._run(_verbs.qmp(targets, command, arguments), options)
 
     def qga(
@@ -366,9 +505,16 @@ class Verbs:
         targets: Selectors,
         command: str,
         arguments: Optional[Mapping[str, Any]] = None,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Outcomes[Any]:
-        """Sends a command to guest agents, and yields the replies as they are."""
+        """Sends a command to guest agents, and yields the replies as they are.
+
+        :param command: The command's name.
+        :param arguments: Its arguments, as JSON has them.
+
+        >>> fleet.qga("h1/vm1", "guest-ping")[0].unwrap()
+        {}
+        """
         return self._run(_verbs.qga(targets, command, arguments), options)
 
     def key(
@@ -377,9 +523,17 @@ class Verbs:
         chords: Union[str, Sequence[str]],
         *,
         hold: float = 0.01,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Outcomes[None]:
-        """Presses keys, such as ``ctrl-alt-del``; of several chords one after the other."""
+        """Presses keys; of several chords one after the other.
+
+        :param chords: Keys, joined by ``-`` where they are pressed together: ``ctrl-alt-del``, or ``["alt-f2", "ret"]``.
+        :param hold: For how many seconds each stays down.
+        :raises RequestError: There is no key of this name.
+
+        >>> fleet.key("h1/vm1", "ctrl-alt-del")[0].effect
+        'done'
+        """
         return self._run(_verbs.key(targets, chords, hold=hold), options)
 
     def type(
@@ -389,9 +543,18 @@ class Verbs:
         *,
         layout: str = 'us',
         hold: float = 0.01,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Outcomes[None]:
-        """Types a text on the keyboards of VMs; the end of a line is Enter. It appears in no message and no log."""
+        """Types a text on the keyboards of VMs. It appears in no message and no log.
+
+        :param text: The text; the end of a line is Enter.
+        :param layout: The layout of the guest's keyboard, such as ``us`` or ``de``.
+        :param hold: For how many seconds each key stays down.
+        :raises RequestError: The layout is not known, or has no key for a character.
+
+        >>> fleet.type("h1/vm1", "root\\n")[0].effect
+        'done'
+        """
         return self._run(_verbs.type(targets, text, layout=layout, hold=hold), options)
 
     def mouse(
@@ -400,9 +563,17 @@ class Verbs:
         action: str,
         *,
         hold: float = 0.05,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Outcomes[None]:
-        """Moves or clicks the mouse: ``move 50% 50%``, ``click 100 200 right``, ``scroll down 3``."""
+        """Moves or clicks the mouse.
+
+        :param action: ``move 50% 50%``, ``click 100 200 right``, ``scroll down 3``: places are pixels, or shares of the screen.
+        :param hold: For how many seconds a button stays down.
+        :raises RequestError: The action cannot be read.
+
+        >>> fleet.mouse("h1/vm1", "click 50% 50%")[0].effect
+        'done'
+        """
         return self._run(_verbs.mouse(targets, action, hold=hold), options)
 
     def run(
@@ -411,51 +582,79 @@ class Verbs:
         targets: Selectors = (),
         *,
         variables: Optional[Mapping[str, str]] = None,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Outcomes[ScenarioReport]:
         """Runs the steps of a scenario file on VMs: on those that the file names, unless others are given.
 
         After the first Ctrl-C each VM finishes its present step and the teardown; the second ends it at once, as the end of a task or of a
         stream does. ``stop()`` of a stream does what the first Ctrl-C does.
 
+        :param scenario: The file, in YAML.
+        :param variables: Other values of variables of the file.
         :raises RequestError: What is wrong with the file or with one that it includes, a line for each.
+
+        >>> import pathlib
+        >>> _ = pathlib.Path("smoke.yaml").write_text("name: smoke\\ntargets: h1/*\\nsteps:\\n  - exec: [uname]\\n")
+        >>> for outcome in fleet.run("smoke.yaml"):
+        ...     print(outcome.target, [step.status for step in outcome.unwrap().steps])
+        h1/vm1 ['ok']
+        h1/vm2 ['ok']
         """
         return self._run(_verbs.run(scenario, targets, variables=variables), options)
 
     def check(
         self,
         hosts: Selectors = '*/',
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Outcomes[HostReport]:
         """Connects to hosts, and asks what they are.
 
         :param hosts: Ids, globs of ids, or ``@GROUP``. A ``/`` after them may be left out, here and in ``exclude``.
+
+        >>> report = fleet.check("h1")[0].unwrap()
+        >>> report.hypervisor, report.domains
+        ('QEMU', 2)
         """
         return self._run(_verbs.check(hosts), options)
 
     def diagnose(
         self,
         targets: Selectors,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Outcomes[Diagnosis]:
-        """Checks what lies between this machine and the agents of VMs."""
+        """Checks what lies between this machine and the agents of VMs. What it finds is in ``findings``, each with a hint.
+
+        >>> fleet.diagnose("h1/vm1")[0].ok
+        True
+        """
         return self._run(_verbs.diagnose(targets), options)
 
     def diagnose_hosts(
         self,
         hosts: Selectors = '*/',
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Outcomes[Diagnosis]:
-        """Checks each step on the way to the daemons of hosts. The parameters are those of :meth:`check`."""
+        """Checks each step on the way to the daemons of hosts. The parameters are those of :meth:`check`.
+
+        >>> fleet.diagnose_hosts("h1")[0].ok
+        True
+        """
         return self._run(_verbs.diagnose_hosts(hosts), options)
 
     def operate(
         self,
         targets: Selectors,
         operation: Mapping[str, Any],
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Outcomes[Any]:
-        """Does any operation, given as JSON has it: ``{"op": "exec", "program": "uname"}``."""
+        """Does any operation, given as JSON has it: what programs that speak to the service's API send.
+
+        :param operation: Its name as ``op``, and its parameters.
+        :raises RequestError: There is no such operation, or it has no such parameter.
+
+        >>> fleet.operate("h1/vm1", {"op": "exec", "program": "uname"})[0].unwrap().stdout.text
+        'Linux\\n'
+        """
         return self._run(_verbs.operate(targets, operation), options)
 
 
@@ -475,9 +674,10 @@ class StreamedVerbs:
         cwd: Optional[str] = None,
         spool: Optional[str] = None,
         encoding: Optional[str] = None,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Stream[ExecReport]:
-        """Runs a program in guests, through their agents.
+        """Runs a program in guests, through their agents. An exit code other than 0 is a failure with the effect ``done``: ``data`` has the
+        output all the same.
 
         :param argv: The program and its arguments. They pass no shell; for a line of one, see :meth:`shell`.
         :param env: Its whole environment; without it that of the agent.
@@ -485,6 +685,7 @@ class StreamedVerbs:
         :param cwd: Its working folder.
         :param spool: A folder in the guest for its output, which may then have any size.
         :param encoding: The encoding of its output, if that is not UTF-8.
+        :raises RequestError: ``argv`` is empty, or ``encoding`` is not known.
         """
         return self._run(_verbs.exec(targets, argv, env=env, stdin=stdin, cwd=cwd, spool=spool, encoding=encoding), options)
 
@@ -498,7 +699,7 @@ class StreamedVerbs:
         cwd: Optional[str] = None,
         spool: Optional[str] = None,
         encoding: Optional[str] = None,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Stream[ExecReport]:
         """Runs a line of ``/bin/sh`` in guests. The parameters are those of :meth:`exec`."""
         return self._run(_verbs.shell(targets, line, env=env, stdin=stdin, cwd=cwd, spool=spool, encoding=encoding), options)
@@ -506,17 +707,17 @@ class StreamedVerbs:
     def vms(
         self,
         targets: Selectors = '*',
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Stream[DomainInfo]:
-        """Lists VMs. Nothing is asked but their hosts."""
+        """Lists VMs, active or not. Nothing is asked but their hosts."""
         return self._run(_verbs.vms(targets), options)
 
     def info(
         self,
         targets: Selectors,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Stream[VmReport]:
-        """Asks for everything that hosts and agents know of VMs."""
+        """Asks for everything that hosts and agents know of VMs. An agent that does not answer is no failure: ``guest_error`` says why."""
         return self._run(_verbs.info(targets), options)
 
     def start(
@@ -525,13 +726,14 @@ class StreamedVerbs:
         *,
         wait: Union[bool, str] = False,
         start_check: str = 'listed',
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Stream[StateReport]:
-        """Starts VMs.
+        """Starts VMs. One that runs is left as it is, with the status ``unchanged``.
 
-        :param wait: True waits for the state, and for the guest's agent if it has one; ``"agent"`` fails without one; ``"state"`` waits
-            for the state alone.
+        :param wait: ``"state"`` waits until the VM runs; True also for the guest's agent, if the VM has one; ``"agent"`` for the agent, and
+            fails without one. They wait until the timeout.
         :param start_check: Which hosts are asked whether the VM runs there: ``listed``, ``all-hosts`` or ``nothing``.
+        :raises RequestError: ``wait`` is another word.
         """
         return self._run(_verbs.start(targets, wait=wait, start_check=start_check), options)
 
@@ -540,9 +742,13 @@ class StreamedVerbs:
         targets: Selectors,
         *,
         wait: Union[bool, str] = False,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Stream[StateReport]:
-        """Asks guests to power off. With ``wait``, True or ``"state"``, until they have."""
+        """Asks guests to power off, and does not wait for it. A guest may ignore it.
+
+        :param wait: True or ``"state"`` waits until they are off, until the timeout.
+        :raises RequestError: ``wait`` is another word: there is no agent to wait for.
+        """
         return self._run(_verbs.shutdown(targets, wait=wait), options)
 
     def reboot(
@@ -550,7 +756,7 @@ class StreamedVerbs:
         targets: Selectors,
         *,
         wait: Union[bool, str] = False,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Stream[StateReport]:
         """Asks guests to restart. ``wait`` as of :meth:`start`."""
         return self._run(_verbs.reboot(targets, wait=wait), options)
@@ -560,9 +766,9 @@ class StreamedVerbs:
         targets: Selectors,
         *,
         wait: Union[bool, str] = False,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Stream[StateReport]:
-        """Resets VMs, as by the button. ``wait`` as of :meth:`start`."""
+        """Resets VMs, as by the button: what a guest has not written is lost. ``wait`` as of :meth:`start`."""
         return self._run(_verbs.reset(targets, wait=wait), options)
 
     def destroy(
@@ -570,9 +776,9 @@ class StreamedVerbs:
         targets: Selectors,
         *,
         wait: Union[bool, str] = False,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Stream[StateReport]:
-        """Ends VMs at once, as by pulling the plug. ``wait`` as of :meth:`shutdown`."""
+        """Ends VMs at once, as by pulling the plug: what a guest has not written is lost. ``wait`` as of :meth:`shutdown`."""
         return self._run(_verbs.destroy(targets, wait=wait), options)
 
     def suspend(
@@ -580,9 +786,9 @@ class StreamedVerbs:
         targets: Selectors,
         *,
         wait: Union[bool, str] = False,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Stream[StateReport]:
-        """Stops the virtual CPUs of VMs. With ``wait``, True or ``"state"``, until they are paused."""
+        """Stops the virtual CPUs of VMs. Their memory stays on the host. ``wait``, True or ``"state"``, waits until they are paused."""
         return self._run(_verbs.suspend(targets, wait=wait), options)
 
     def resume(
@@ -590,7 +796,7 @@ class StreamedVerbs:
         targets: Selectors,
         *,
         wait: Union[bool, str] = False,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Stream[StateReport]:
         """Lets suspended VMs run on, and wakes guests that sleep. ``wait`` as of :meth:`start`."""
         return self._run(_verbs.resume(targets, wait=wait), options)
@@ -600,10 +806,10 @@ class StreamedVerbs:
         targets: Selectors,
         *,
         wait: Union[bool, str] = False,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Stream[StateReport]:
-        """Writes the memory of VMs to files of their hosts, and powers them off. :meth:`start` lets them go on. ``wait`` as of
-        :meth:`shutdown`.
+        """Writes the memory of VMs to files of their hosts, and powers them off. :meth:`start` lets them go on. Allow for the time to write
+        the memory. ``wait`` as of :meth:`shutdown`.
         """
         return self._run(_verbs.save(targets, wait=wait), options)
 
@@ -612,7 +818,7 @@ class StreamedVerbs:
         targets: Selectors,
         *,
         wait: Union[bool, str] = False,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Stream[StateReport]:
         """Lets saved VMs go on from their memory. A VM that is not saved is left as it is. ``wait`` as of :meth:`start`."""
         return self._run(_verbs.restore(targets, wait=wait), options)
@@ -620,7 +826,7 @@ class StreamedVerbs:
     def nmi(
         self,
         targets: Selectors,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Stream[None]:
         """Sends VMs a non-maskable interrupt. Many guests panic, and dump their memory."""
         return self._run(_verbs.nmi(targets), options)
@@ -629,9 +835,12 @@ class StreamedVerbs:
         self,
         targets: Selectors,
         on: bool,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Stream[None]:
-        """Sets whether VMs are started with their hosts."""
+        """Sets whether VMs are started with their hosts.
+
+        :param on: Whether they are.
+        """
         return self._run(_verbs.autostart(targets, on), options)
 
     def xml(
@@ -639,7 +848,7 @@ class StreamedVerbs:
         targets: Selectors,
         *,
         inactive: bool = False,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Stream[XmlReport]:
         """Reads the definitions of VMs, as libvirt's XML without passwords.
 
@@ -655,20 +864,21 @@ class StreamedVerbs:
         description: Optional[str] = None,
         disk_only: bool = False,
         quiesce: bool = False,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Stream[Snapshot]:
         """Makes a snapshot of each VM: of its disks, and of its memory if it runs. Allow for the time to write the memory.
 
         :param description: What a person wants to say of it.
         :param disk_only: Not the memory of a VM that runs.
         :param quiesce: The guests' agents freeze the file systems meanwhile. Only with ``disk_only``.
+        :raises RequestError: ``name`` cannot be that of a snapshot, or ``quiesce`` is without ``disk_only``.
         """
         return self._run(_verbs.snapshot_create(targets, name, description=description, disk_only=disk_only, quiesce=quiesce), options)
 
     def snapshot_list(
         self,
         targets: Selectors,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Stream[SnapshotList]:
         """Lists the snapshots of VMs."""
         return self._run(_verbs.snapshot_list(targets), options)
@@ -679,7 +889,7 @@ class StreamedVerbs:
         name: str,
         *,
         then: str = 'as-then',
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Stream[StateReport]:
         """Takes VMs back to a snapshot: what was written since then is lost.
 
@@ -693,7 +903,7 @@ class StreamedVerbs:
         name: str,
         *,
         children: bool = False,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Stream[None]:
         """Removes a snapshot of each VM, which stays as it is.
 
@@ -708,10 +918,12 @@ class StreamedVerbs:
         *,
         device: Optional[str] = None,
         force: bool = False,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Stream[ConsoleReport]:
-        """Captures serial consoles in files, as ``folder/HOST/VM.log``, until the timeout. Faults of the guests' kernels are counted.
+        """Captures serial consoles in files, as ``folder/HOST/VM.log``, until the timeout, which is the end and no failure. Faults of the
+        guests' kernels are counted.
 
+        :param folder: A folder of this machine, which is made if it is missing.
         :param device: The console's alias in the definition, such as ``serial1``; the first console without it.
         :param force: Takes the console from another client of the daemon.
         """
@@ -724,13 +936,14 @@ class StreamedVerbs:
         *,
         exec: Optional[Sequence[str]] = None,
         port: Optional[int] = None,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Stream[WaitReport]:
-        """Waits, until the timeout at most.
+        """Waits, until the timeout at most: then the status is ``timeout``.
 
         :param until: ``agent`` (it answers), or a state: ``running``, ``shut-off``, ``paused``, ``crashed``, ``pmsuspended``.
         :param exec: A program that has to end with exit code 0 in the guest; it is run again and again.
         :param port: A TCP port that a process in the guest has to listen on.
+        :raises RequestError: ``until`` is another word, or several of the three are given.
         """
         return self._run(_verbs.wait(targets, until, exec=exec, port=port), options)
 
@@ -741,11 +954,14 @@ class StreamedVerbs:
         destination: str,
         *,
         recursive: bool = False,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Stream[FileReport]:
         """Copies a file of this machine into guests.
 
+        :param source: The file of this machine.
+        :param destination: The path in the guest. What is there is replaced.
         :param recursive: The file may be a folder, which is copied with all that is in it.
+        :raises RequestError: The file cannot be read.
         """
         return self._run(_verbs.push(targets, source, destination, recursive=recursive), options)
 
@@ -756,10 +972,12 @@ class StreamedVerbs:
         destination: Union[str, os.PathLike[str]],
         *,
         recursive: bool = False,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Stream[FileReport]:
         """Copies a file out of guests, into a folder of this machine: each to ``destination/HOST/VM/NAME``.
 
+        :param path: The path in the guest.
+        :param destination: The folder of this machine, which is made if it is missing.
         :param recursive: The file may be a folder, which is copied with all that is in it.
         """
         return self._run(_verbs.pull(targets, path, destination, recursive=recursive), options)
@@ -770,9 +988,13 @@ class StreamedVerbs:
         folder: Union[str, os.PathLike[str]],
         *,
         screen: int = 0,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Stream[ScreenshotReport]:
-        """Takes pictures of screens, as ``folder/HOST/VM.png``."""
+        """Takes pictures of screens, as ``folder/HOST/VM.png``.
+
+        :param folder: A folder of this machine, which is made if it is missing.
+        :param screen: The number of the screen, from 0.
+        """
         return self._run(_verbs.screenshot(targets, folder, screen=screen), options)
 
     def qmp(
@@ -780,9 +1002,14 @@ class StreamedVerbs:
         targets: Selectors,
         command: str,
         arguments: Optional[Mapping[str, Any]] = None,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Stream[Any]:
-        """Sends a command to the monitors of QEMU, and yields the replies as they are."""
+        """Sends a command to the monitors of QEMU, and yields the replies as they are. libvirt does not know what they change: a VM that gets
+        commands other than looks is marked as tainted.
+
+        :param command: The command's name.
+        :param arguments: Its arguments, as JSON has them.
+        """
         return self._run(_verbs.qmp(targets, command, arguments), options)
 
     def qga(
@@ -790,9 +1017,13 @@ class StreamedVerbs:
         targets: Selectors,
         command: str,
         arguments: Optional[Mapping[str, Any]] = None,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Stream[Any]:
-        """Sends a command to guest agents, and yields the replies as they are."""
+        """Sends a command to guest agents, and yields the replies as they are.
+
+        :param command: The command's name.
+        :param arguments: Its arguments, as JSON has them.
+        """
         return self._run(_verbs.qga(targets, command, arguments), options)
 
     def key(
@@ -801,9 +1032,14 @@ class StreamedVerbs:
         chords: Union[str, Sequence[str]],
         *,
         hold: float = 0.01,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Stream[None]:
-        """Presses keys, such as ``ctrl-alt-del``; of several chords one after the other."""
+        """Presses keys; of several chords one after the other.
+
+        :param chords: Keys, joined by ``-`` where they are pressed together: ``ctrl-alt-del``, or ``["alt-f2", "ret"]``.
+        :param hold: For how many seconds each stays down.
+        :raises RequestError: There is no key of this name.
+        """
         return self._run(_verbs.key(targets, chords, hold=hold), options)
 
     def type(
@@ -813,9 +1049,15 @@ class StreamedVerbs:
         *,
         layout: str = 'us',
         hold: float = 0.01,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Stream[None]:
-        """Types a text on the keyboards of VMs; the end of a line is Enter. It appears in no message and no log."""
+        """Types a text on the keyboards of VMs. It appears in no message and no log.
+
+        :param text: The text; the end of a line is Enter.
+        :param layout: The layout of the guest's keyboard, such as ``us`` or ``de``.
+        :param hold: For how many seconds each key stays down.
+        :raises RequestError: The layout is not known, or has no key for a character.
+        """
         return self._run(_verbs.type(targets, text, layout=layout, hold=hold), options)
 
     def mouse(
@@ -824,9 +1066,14 @@ class StreamedVerbs:
         action: str,
         *,
         hold: float = 0.05,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Stream[None]:
-        """Moves or clicks the mouse: ``move 50% 50%``, ``click 100 200 right``, ``scroll down 3``."""
+        """Moves or clicks the mouse.
+
+        :param action: ``move 50% 50%``, ``click 100 200 right``, ``scroll down 3``: places are pixels, or shares of the screen.
+        :param hold: For how many seconds a button stays down.
+        :raises RequestError: The action cannot be read.
+        """
         return self._run(_verbs.mouse(targets, action, hold=hold), options)
 
     def run(
@@ -835,13 +1082,15 @@ class StreamedVerbs:
         targets: Selectors = (),
         *,
         variables: Optional[Mapping[str, str]] = None,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Stream[ScenarioReport]:
         """Runs the steps of a scenario file on VMs: on those that the file names, unless others are given.
 
         After the first Ctrl-C each VM finishes its present step and the teardown; the second ends it at once, as the end of a task or of a
         stream does. ``stop()`` of a stream does what the first Ctrl-C does.
 
+        :param scenario: The file, in YAML.
+        :param variables: Other values of variables of the file.
         :raises RequestError: What is wrong with the file or with one that it includes, a line for each.
         """
         return self._run(_verbs.run(scenario, targets, variables=variables), options)
@@ -849,7 +1098,7 @@ class StreamedVerbs:
     def check(
         self,
         hosts: Selectors = '*/',
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Stream[HostReport]:
         """Connects to hosts, and asks what they are.
 
@@ -860,15 +1109,15 @@ class StreamedVerbs:
     def diagnose(
         self,
         targets: Selectors,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Stream[Diagnosis]:
-        """Checks what lies between this machine and the agents of VMs."""
+        """Checks what lies between this machine and the agents of VMs. What it finds is in ``findings``, each with a hint."""
         return self._run(_verbs.diagnose(targets), options)
 
     def diagnose_hosts(
         self,
         hosts: Selectors = '*/',
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Stream[Diagnosis]:
         """Checks each step on the way to the daemons of hosts. The parameters are those of :meth:`check`."""
         return self._run(_verbs.diagnose_hosts(hosts), options)
@@ -877,9 +1126,13 @@ class StreamedVerbs:
         self,
         targets: Selectors,
         operation: Mapping[str, Any],
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Stream[Any]:
-        """Does any operation, given as JSON has it: ``{"op": "exec", "program": "uname"}``."""
+        """Does any operation, given as JSON has it: what programs that speak to the service's API send.
+
+        :param operation: Its name as ``op``, and its parameters.
+        :raises RequestError: There is no such operation, or it has no such parameter.
+        """
         return self._run(_verbs.operate(targets, operation), options)
 
 
@@ -899,9 +1152,10 @@ class AsyncVerbs:
         cwd: Optional[str] = None,
         spool: Optional[str] = None,
         encoding: Optional[str] = None,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Outcomes[ExecReport]:
-        """Runs a program in guests, through their agents.
+        """Runs a program in guests, through their agents. An exit code other than 0 is a failure with the effect ``done``: ``data`` has the
+        output all the same.
 
         :param argv: The program and its arguments. They pass no shell; for a line of one, see :meth:`shell`.
         :param env: Its whole environment; without it that of the agent.
@@ -909,6 +1163,7 @@ class AsyncVerbs:
         :param cwd: Its working folder.
         :param spool: A folder in the guest for its output, which may then have any size.
         :param encoding: The encoding of its output, if that is not UTF-8.
+        :raises RequestError: ``argv`` is empty, or ``encoding`` is not known.
         """
         return await self._run(_verbs.exec(targets, argv, env=env, stdin=stdin, cwd=cwd, spool=spool, encoding=encoding), options)
 
@@ -922,7 +1177,7 @@ class AsyncVerbs:
         cwd: Optional[str] = None,
         spool: Optional[str] = None,
         encoding: Optional[str] = None,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Outcomes[ExecReport]:
         """Runs a line of ``/bin/sh`` in guests. The parameters are those of :meth:`exec`."""
         return await self._run(_verbs.shell(targets, line, env=env, stdin=stdin, cwd=cwd, spool=spool, encoding=encoding), options)
@@ -930,17 +1185,17 @@ class AsyncVerbs:
     async def vms(
         self,
         targets: Selectors = '*',
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Outcomes[DomainInfo]:
-        """Lists VMs. Nothing is asked but their hosts."""
+        """Lists VMs, active or not. Nothing is asked but their hosts."""
         return await self._run(_verbs.vms(targets), options)
 
     async def info(
         self,
         targets: Selectors,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Outcomes[VmReport]:
-        """Asks for everything that hosts and agents know of VMs."""
+        """Asks for everything that hosts and agents know of VMs. An agent that does not answer is no failure: ``guest_error`` says why."""
         return await self._run(_verbs.info(targets), options)
 
     async def start(
@@ -949,13 +1204,14 @@ class AsyncVerbs:
         *,
         wait: Union[bool, str] = False,
         start_check: str = 'listed',
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Outcomes[StateReport]:
-        """Starts VMs.
+        """Starts VMs. One that runs is left as it is, with the status ``unchanged``.
 
-        :param wait: True waits for the state, and for the guest's agent if it has one; ``"agent"`` fails without one; ``"state"`` waits
-            for the state alone.
+        :param wait: ``"state"`` waits until the VM runs; True also for the guest's agent, if the VM has one; ``"agent"`` for the agent, and
+            fails without one. They wait until the timeout.
         :param start_check: Which hosts are asked whether the VM runs there: ``listed``, ``all-hosts`` or ``nothing``.
+        :raises RequestError: ``wait`` is another word.
         """
         return await self._run(_verbs.start(targets, wait=wait, start_check=start_check), options)
 
@@ -964,9 +1220,13 @@ class AsyncVerbs:
         targets: Selectors,
         *,
         wait: Union[bool, str] = False,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Outcomes[StateReport]:
-        """Asks guests to power off. With ``wait``, True or ``"state"``, until they have."""
+        """Asks guests to power off, and does not wait for it. A guest may ignore it.
+
+        :param wait: True or ``"state"`` waits until they are off, until the timeout.
+        :raises RequestError: ``wait`` is another word: there is no agent to wait for.
+        """
         return await self._run(_verbs.shutdown(targets, wait=wait), options)
 
     async def reboot(
@@ -974,7 +1234,7 @@ class AsyncVerbs:
         targets: Selectors,
         *,
         wait: Union[bool, str] = False,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Outcomes[StateReport]:
         """Asks guests to restart. ``wait`` as of :meth:`start`."""
         return await self._run(_verbs.reboot(targets, wait=wait), options)
@@ -984,9 +1244,9 @@ class AsyncVerbs:
         targets: Selectors,
         *,
         wait: Union[bool, str] = False,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Outcomes[StateReport]:
-        """Resets VMs, as by the button. ``wait`` as of :meth:`start`."""
+        """Resets VMs, as by the button: what a guest has not written is lost. ``wait`` as of :meth:`start`."""
         return await self._run(_verbs.reset(targets, wait=wait), options)
 
     async def destroy(
@@ -994,9 +1254,9 @@ class AsyncVerbs:
         targets: Selectors,
         *,
         wait: Union[bool, str] = False,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Outcomes[StateReport]:
-        """Ends VMs at once, as by pulling the plug. ``wait`` as of :meth:`shutdown`."""
+        """Ends VMs at once, as by pulling the plug: what a guest has not written is lost. ``wait`` as of :meth:`shutdown`."""
         return await self._run(_verbs.destroy(targets, wait=wait), options)
 
     async def suspend(
@@ -1004,9 +1264,9 @@ class AsyncVerbs:
         targets: Selectors,
         *,
         wait: Union[bool, str] = False,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Outcomes[StateReport]:
-        """Stops the virtual CPUs of VMs. With ``wait``, True or ``"state"``, until they are paused."""
+        """Stops the virtual CPUs of VMs. Their memory stays on the host. ``wait``, True or ``"state"``, waits until they are paused."""
         return await self._run(_verbs.suspend(targets, wait=wait), options)
 
     async def resume(
@@ -1014,7 +1274,7 @@ class AsyncVerbs:
         targets: Selectors,
         *,
         wait: Union[bool, str] = False,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Outcomes[StateReport]:
         """Lets suspended VMs run on, and wakes guests that sleep. ``wait`` as of :meth:`start`."""
         return await self._run(_verbs.resume(targets, wait=wait), options)
@@ -1024,10 +1284,10 @@ class AsyncVerbs:
         targets: Selectors,
         *,
         wait: Union[bool, str] = False,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Outcomes[StateReport]:
-        """Writes the memory of VMs to files of their hosts, and powers them off. :meth:`start` lets them go on. ``wait`` as of
-        :meth:`shutdown`.
+        """Writes the memory of VMs to files of their hosts, and powers them off. :meth:`start` lets them go on. Allow for the time to write
+        the memory. ``wait`` as of :meth:`shutdown`.
         """
         return await self._run(_verbs.save(targets, wait=wait), options)
 
@@ -1036,7 +1296,7 @@ class AsyncVerbs:
         targets: Selectors,
         *,
         wait: Union[bool, str] = False,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Outcomes[StateReport]:
         """Lets saved VMs go on from their memory. A VM that is not saved is left as it is. ``wait`` as of :meth:`start`."""
         return await self._run(_verbs.restore(targets, wait=wait), options)
@@ -1044,7 +1304,7 @@ class AsyncVerbs:
     async def nmi(
         self,
         targets: Selectors,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Outcomes[None]:
         """Sends VMs a non-maskable interrupt. Many guests panic, and dump their memory."""
         return await self._run(_verbs.nmi(targets), options)
@@ -1053,9 +1313,12 @@ class AsyncVerbs:
         self,
         targets: Selectors,
         on: bool,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Outcomes[None]:
-        """Sets whether VMs are started with their hosts."""
+        """Sets whether VMs are started with their hosts.
+
+        :param on: Whether they are.
+        """
         return await self._run(_verbs.autostart(targets, on), options)
 
     async def xml(
@@ -1063,7 +1326,7 @@ class AsyncVerbs:
         targets: Selectors,
         *,
         inactive: bool = False,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Outcomes[XmlReport]:
         """Reads the definitions of VMs, as libvirt's XML without passwords.
 
@@ -1079,20 +1342,21 @@ class AsyncVerbs:
         description: Optional[str] = None,
         disk_only: bool = False,
         quiesce: bool = False,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Outcomes[Snapshot]:
         """Makes a snapshot of each VM: of its disks, and of its memory if it runs. Allow for the time to write the memory.
 
         :param description: What a person wants to say of it.
         :param disk_only: Not the memory of a VM that runs.
         :param quiesce: The guests' agents freeze the file systems meanwhile. Only with ``disk_only``.
+        :raises RequestError: ``name`` cannot be that of a snapshot, or ``quiesce`` is without ``disk_only``.
         """
         return await self._run(_verbs.snapshot_create(targets, name, description=description, disk_only=disk_only, quiesce=quiesce), options)
 
     async def snapshot_list(
         self,
         targets: Selectors,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Outcomes[SnapshotList]:
         """Lists the snapshots of VMs."""
         return await self._run(_verbs.snapshot_list(targets), options)
@@ -1103,7 +1367,7 @@ class AsyncVerbs:
         name: str,
         *,
         then: str = 'as-then',
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Outcomes[StateReport]:
         """Takes VMs back to a snapshot: what was written since then is lost.
 
@@ -1117,7 +1381,7 @@ class AsyncVerbs:
         name: str,
         *,
         children: bool = False,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Outcomes[None]:
         """Removes a snapshot of each VM, which stays as it is.
 
@@ -1132,10 +1396,12 @@ class AsyncVerbs:
         *,
         device: Optional[str] = None,
         force: bool = False,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Outcomes[ConsoleReport]:
-        """Captures serial consoles in files, as ``folder/HOST/VM.log``, until the timeout. Faults of the guests' kernels are counted.
+        """Captures serial consoles in files, as ``folder/HOST/VM.log``, until the timeout, which is the end and no failure. Faults of the
+        guests' kernels are counted.
 
+        :param folder: A folder of this machine, which is made if it is missing.
         :param device: The console's alias in the definition, such as ``serial1``; the first console without it.
         :param force: Takes the console from another client of the daemon.
         """
@@ -1148,13 +1414,14 @@ class AsyncVerbs:
         *,
         exec: Optional[Sequence[str]] = None,
         port: Optional[int] = None,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Outcomes[WaitReport]:
-        """Waits, until the timeout at most.
+        """Waits, until the timeout at most: then the status is ``timeout``.
 
         :param until: ``agent`` (it answers), or a state: ``running``, ``shut-off``, ``paused``, ``crashed``, ``pmsuspended``.
         :param exec: A program that has to end with exit code 0 in the guest; it is run again and again.
         :param port: A TCP port that a process in the guest has to listen on.
+        :raises RequestError: ``until`` is another word, or several of the three are given.
         """
         return await self._run(_verbs.wait(targets, until, exec=exec, port=port), options)
 
@@ -1165,11 +1432,14 @@ class AsyncVerbs:
         destination: str,
         *,
         recursive: bool = False,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Outcomes[FileReport]:
         """Copies a file of this machine into guests.
 
+        :param source: The file of this machine.
+        :param destination: The path in the guest. What is there is replaced.
         :param recursive: The file may be a folder, which is copied with all that is in it.
+        :raises RequestError: The file cannot be read.
         """
         return await self._run(_verbs.push(targets, source, destination, recursive=recursive), options)
 
@@ -1180,10 +1450,12 @@ class AsyncVerbs:
         destination: Union[str, os.PathLike[str]],
         *,
         recursive: bool = False,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Outcomes[FileReport]:
         """Copies a file out of guests, into a folder of this machine: each to ``destination/HOST/VM/NAME``.
 
+        :param path: The path in the guest.
+        :param destination: The folder of this machine, which is made if it is missing.
         :param recursive: The file may be a folder, which is copied with all that is in it.
         """
         return await self._run(_verbs.pull(targets, path, destination, recursive=recursive), options)
@@ -1194,9 +1466,13 @@ class AsyncVerbs:
         folder: Union[str, os.PathLike[str]],
         *,
         screen: int = 0,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Outcomes[ScreenshotReport]:
-        """Takes pictures of screens, as ``folder/HOST/VM.png``."""
+        """Takes pictures of screens, as ``folder/HOST/VM.png``.
+
+        :param folder: A folder of this machine, which is made if it is missing.
+        :param screen: The number of the screen, from 0.
+        """
         return await self._run(_verbs.screenshot(targets, folder, screen=screen), options)
 
     async def qmp(
@@ -1204,9 +1480,14 @@ class AsyncVerbs:
         targets: Selectors,
         command: str,
         arguments: Optional[Mapping[str, Any]] = None,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Outcomes[Any]:
-        """Sends a command to the monitors of QEMU, and yields the replies as they are."""
+        """Sends a command to the monitors of QEMU, and yields the replies as they are. libvirt does not know what they change: a VM that gets
+        commands other than looks is marked as tainted.
+
+        :param command: The command's name.
+        :param arguments: Its arguments, as JSON has them.
+        """
         return await self._run(_verbs.qmp(targets, command, arguments), options)
 
     async def qga(
@@ -1214,9 +1495,13 @@ class AsyncVerbs:
         targets: Selectors,
         command: str,
         arguments: Optional[Mapping[str, Any]] = None,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Outcomes[Any]:
-        """Sends a command to guest agents, and yields the replies as they are."""
+        """Sends a command to guest agents, and yields the replies as they are.
+
+        :param command: The command's name.
+        :param arguments: Its arguments, as JSON has them.
+        """
         return await self._run(_verbs.qga(targets, command, arguments), options)
 
     async def key(
@@ -1225,9 +1510,14 @@ class AsyncVerbs:
         chords: Union[str, Sequence[str]],
         *,
         hold: float = 0.01,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Outcomes[None]:
-        """Presses keys, such as ``ctrl-alt-del``; of several chords one after the other."""
+        """Presses keys; of several chords one after the other.
+
+        :param chords: Keys, joined by ``-`` where they are pressed together: ``ctrl-alt-del``, or ``["alt-f2", "ret"]``.
+        :param hold: For how many seconds each stays down.
+        :raises RequestError: There is no key of this name.
+        """
         return await self._run(_verbs.key(targets, chords, hold=hold), options)
 
     async def type(
@@ -1237,9 +1527,15 @@ class AsyncVerbs:
         *,
         layout: str = 'us',
         hold: float = 0.01,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Outcomes[None]:
-        """Types a text on the keyboards of VMs; the end of a line is Enter. It appears in no message and no log."""
+        """Types a text on the keyboards of VMs. It appears in no message and no log.
+
+        :param text: The text; the end of a line is Enter.
+        :param layout: The layout of the guest's keyboard, such as ``us`` or ``de``.
+        :param hold: For how many seconds each key stays down.
+        :raises RequestError: The layout is not known, or has no key for a character.
+        """
         return await self._run(_verbs.type(targets, text, layout=layout, hold=hold), options)
 
     async def mouse(
@@ -1248,9 +1544,14 @@ class AsyncVerbs:
         action: str,
         *,
         hold: float = 0.05,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Outcomes[None]:
-        """Moves or clicks the mouse: ``move 50% 50%``, ``click 100 200 right``, ``scroll down 3``."""
+        """Moves or clicks the mouse.
+
+        :param action: ``move 50% 50%``, ``click 100 200 right``, ``scroll down 3``: places are pixels, or shares of the screen.
+        :param hold: For how many seconds a button stays down.
+        :raises RequestError: The action cannot be read.
+        """
         return await self._run(_verbs.mouse(targets, action, hold=hold), options)
 
     async def run(
@@ -1259,13 +1560,15 @@ class AsyncVerbs:
         targets: Selectors = (),
         *,
         variables: Optional[Mapping[str, str]] = None,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Outcomes[ScenarioReport]:
         """Runs the steps of a scenario file on VMs: on those that the file names, unless others are given.
 
         After the first Ctrl-C each VM finishes its present step and the teardown; the second ends it at once, as the end of a task or of a
         stream does. ``stop()`` of a stream does what the first Ctrl-C does.
 
+        :param scenario: The file, in YAML.
+        :param variables: Other values of variables of the file.
         :raises RequestError: What is wrong with the file or with one that it includes, a line for each.
         """
         return await self._run(_verbs.run(scenario, targets, variables=variables), options)
@@ -1273,7 +1576,7 @@ class AsyncVerbs:
     async def check(
         self,
         hosts: Selectors = '*/',
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Outcomes[HostReport]:
         """Connects to hosts, and asks what they are.
 
@@ -1284,15 +1587,15 @@ class AsyncVerbs:
     async def diagnose(
         self,
         targets: Selectors,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Outcomes[Diagnosis]:
-        """Checks what lies between this machine and the agents of VMs."""
+        """Checks what lies between this machine and the agents of VMs. What it finds is in ``findings``, each with a hint."""
         return await self._run(_verbs.diagnose(targets), options)
 
     async def diagnose_hosts(
         self,
         hosts: Selectors = '*/',
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Outcomes[Diagnosis]:
         """Checks each step on the way to the daemons of hosts. The parameters are those of :meth:`check`."""
         return await self._run(_verbs.diagnose_hosts(hosts), options)
@@ -1301,9 +1604,13 @@ class AsyncVerbs:
         self,
         targets: Selectors,
         operation: Mapping[str, Any],
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> Outcomes[Any]:
-        """Does any operation, given as JSON has it: ``{"op": "exec", "program": "uname"}``."""
+        """Does any operation, given as JSON has it: what programs that speak to the service's API send.
+
+        :param operation: Its name as ``op``, and its parameters.
+        :raises RequestError: There is no such operation, or it has no such parameter.
+        """
         return await self._run(_verbs.operate(targets, operation), options)
 
 
@@ -1323,9 +1630,10 @@ class AsyncStreamedVerbs:
         cwd: Optional[str] = None,
         spool: Optional[str] = None,
         encoding: Optional[str] = None,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> AsyncStream[ExecReport]:
-        """Runs a program in guests, through their agents.
+        """Runs a program in guests, through their agents. An exit code other than 0 is a failure with the effect ``done``: ``data`` has the
+        output all the same.
 
         :param argv: The program and its arguments. They pass no shell; for a line of one, see :meth:`shell`.
         :param env: Its whole environment; without it that of the agent.
@@ -1333,6 +1641,7 @@ class AsyncStreamedVerbs:
         :param cwd: Its working folder.
         :param spool: A folder in the guest for its output, which may then have any size.
         :param encoding: The encoding of its output, if that is not UTF-8.
+        :raises RequestError: ``argv`` is empty, or ``encoding`` is not known.
         """
         return self._run(_verbs.exec(targets, argv, env=env, stdin=stdin, cwd=cwd, spool=spool, encoding=encoding), options)
 
@@ -1346,7 +1655,7 @@ class AsyncStreamedVerbs:
         cwd: Optional[str] = None,
         spool: Optional[str] = None,
         encoding: Optional[str] = None,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> AsyncStream[ExecReport]:
         """Runs a line of ``/bin/sh`` in guests. The parameters are those of :meth:`exec`."""
         return self._run(_verbs.shell(targets, line, env=env, stdin=stdin, cwd=cwd, spool=spool, encoding=encoding), options)
@@ -1354,17 +1663,17 @@ class AsyncStreamedVerbs:
     def vms(
         self,
         targets: Selectors = '*',
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> AsyncStream[DomainInfo]:
-        """Lists VMs. Nothing is asked but their hosts."""
+        """Lists VMs, active or not. Nothing is asked but their hosts."""
         return self._run(_verbs.vms(targets), options)
 
     def info(
         self,
         targets: Selectors,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> AsyncStream[VmReport]:
-        """Asks for everything that hosts and agents know of VMs."""
+        """Asks for everything that hosts and agents know of VMs. An agent that does not answer is no failure: ``guest_error`` says why."""
         return self._run(_verbs.info(targets), options)
 
     def start(
@@ -1373,13 +1682,14 @@ class AsyncStreamedVerbs:
         *,
         wait: Union[bool, str] = False,
         start_check: str = 'listed',
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> AsyncStream[StateReport]:
-        """Starts VMs.
+        """Starts VMs. One that runs is left as it is, with the status ``unchanged``.
 
-        :param wait: True waits for the state, and for the guest's agent if it has one; ``"agent"`` fails without one; ``"state"`` waits
-            for the state alone.
+        :param wait: ``"state"`` waits until the VM runs; True also for the guest's agent, if the VM has one; ``"agent"`` for the agent, and
+            fails without one. They wait until the timeout.
         :param start_check: Which hosts are asked whether the VM runs there: ``listed``, ``all-hosts`` or ``nothing``.
+        :raises RequestError: ``wait`` is another word.
         """
         return self._run(_verbs.start(targets, wait=wait, start_check=start_check), options)
 
@@ -1388,9 +1698,13 @@ class AsyncStreamedVerbs:
         targets: Selectors,
         *,
         wait: Union[bool, str] = False,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> AsyncStream[StateReport]:
-        """Asks guests to power off. With ``wait``, True or ``"state"``, until they have."""
+        """Asks guests to power off, and does not wait for it. A guest may ignore it.
+
+        :param wait: True or ``"state"`` waits until they are off, until the timeout.
+        :raises RequestError: ``wait`` is another word: there is no agent to wait for.
+        """
         return self._run(_verbs.shutdown(targets, wait=wait), options)
 
     def reboot(
@@ -1398,7 +1712,7 @@ class AsyncStreamedVerbs:
         targets: Selectors,
         *,
         wait: Union[bool, str] = False,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> AsyncStream[StateReport]:
         """Asks guests to restart. ``wait`` as of :meth:`start`."""
         return self._run(_verbs.reboot(targets, wait=wait), options)
@@ -1408,9 +1722,9 @@ class AsyncStreamedVerbs:
         targets: Selectors,
         *,
         wait: Union[bool, str] = False,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> AsyncStream[StateReport]:
-        """Resets VMs, as by the button. ``wait`` as of :meth:`start`."""
+        """Resets VMs, as by the button: what a guest has not written is lost. ``wait`` as of :meth:`start`."""
         return self._run(_verbs.reset(targets, wait=wait), options)
 
     def destroy(
@@ -1418,9 +1732,9 @@ class AsyncStreamedVerbs:
         targets: Selectors,
         *,
         wait: Union[bool, str] = False,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> AsyncStream[StateReport]:
-        """Ends VMs at once, as by pulling the plug. ``wait`` as of :meth:`shutdown`."""
+        """Ends VMs at once, as by pulling the plug: what a guest has not written is lost. ``wait`` as of :meth:`shutdown`."""
         return self._run(_verbs.destroy(targets, wait=wait), options)
 
     def suspend(
@@ -1428,9 +1742,9 @@ class AsyncStreamedVerbs:
         targets: Selectors,
         *,
         wait: Union[bool, str] = False,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> AsyncStream[StateReport]:
-        """Stops the virtual CPUs of VMs. With ``wait``, True or ``"state"``, until they are paused."""
+        """Stops the virtual CPUs of VMs. Their memory stays on the host. ``wait``, True or ``"state"``, waits until they are paused."""
         return self._run(_verbs.suspend(targets, wait=wait), options)
 
     def resume(
@@ -1438,7 +1752,7 @@ class AsyncStreamedVerbs:
         targets: Selectors,
         *,
         wait: Union[bool, str] = False,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> AsyncStream[StateReport]:
         """Lets suspended VMs run on, and wakes guests that sleep. ``wait`` as of :meth:`start`."""
         return self._run(_verbs.resume(targets, wait=wait), options)
@@ -1448,10 +1762,10 @@ class AsyncStreamedVerbs:
         targets: Selectors,
         *,
         wait: Union[bool, str] = False,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> AsyncStream[StateReport]:
-        """Writes the memory of VMs to files of their hosts, and powers them off. :meth:`start` lets them go on. ``wait`` as of
-        :meth:`shutdown`.
+        """Writes the memory of VMs to files of their hosts, and powers them off. :meth:`start` lets them go on. Allow for the time to write
+        the memory. ``wait`` as of :meth:`shutdown`.
         """
         return self._run(_verbs.save(targets, wait=wait), options)
 
@@ -1460,7 +1774,7 @@ class AsyncStreamedVerbs:
         targets: Selectors,
         *,
         wait: Union[bool, str] = False,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> AsyncStream[StateReport]:
         """Lets saved VMs go on from their memory. A VM that is not saved is left as it is. ``wait`` as of :meth:`start`."""
         return self._run(_verbs.restore(targets, wait=wait), options)
@@ -1468,7 +1782,7 @@ class AsyncStreamedVerbs:
     def nmi(
         self,
         targets: Selectors,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> AsyncStream[None]:
         """Sends VMs a non-maskable interrupt. Many guests panic, and dump their memory."""
         return self._run(_verbs.nmi(targets), options)
@@ -1477,9 +1791,12 @@ class AsyncStreamedVerbs:
         self,
         targets: Selectors,
         on: bool,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> AsyncStream[None]:
-        """Sets whether VMs are started with their hosts."""
+        """Sets whether VMs are started with their hosts.
+
+        :param on: Whether they are.
+        """
         return self._run(_verbs.autostart(targets, on), options)
 
     def xml(
@@ -1487,7 +1804,7 @@ class AsyncStreamedVerbs:
         targets: Selectors,
         *,
         inactive: bool = False,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> AsyncStream[XmlReport]:
         """Reads the definitions of VMs, as libvirt's XML without passwords.
 
@@ -1503,20 +1820,21 @@ class AsyncStreamedVerbs:
         description: Optional[str] = None,
         disk_only: bool = False,
         quiesce: bool = False,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> AsyncStream[Snapshot]:
         """Makes a snapshot of each VM: of its disks, and of its memory if it runs. Allow for the time to write the memory.
 
         :param description: What a person wants to say of it.
         :param disk_only: Not the memory of a VM that runs.
         :param quiesce: The guests' agents freeze the file systems meanwhile. Only with ``disk_only``.
+        :raises RequestError: ``name`` cannot be that of a snapshot, or ``quiesce`` is without ``disk_only``.
         """
         return self._run(_verbs.snapshot_create(targets, name, description=description, disk_only=disk_only, quiesce=quiesce), options)
 
     def snapshot_list(
         self,
         targets: Selectors,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> AsyncStream[SnapshotList]:
         """Lists the snapshots of VMs."""
         return self._run(_verbs.snapshot_list(targets), options)
@@ -1527,7 +1845,7 @@ class AsyncStreamedVerbs:
         name: str,
         *,
         then: str = 'as-then',
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> AsyncStream[StateReport]:
         """Takes VMs back to a snapshot: what was written since then is lost.
 
@@ -1541,7 +1859,7 @@ class AsyncStreamedVerbs:
         name: str,
         *,
         children: bool = False,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> AsyncStream[None]:
         """Removes a snapshot of each VM, which stays as it is.
 
@@ -1556,10 +1874,12 @@ class AsyncStreamedVerbs:
         *,
         device: Optional[str] = None,
         force: bool = False,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> AsyncStream[ConsoleReport]:
-        """Captures serial consoles in files, as ``folder/HOST/VM.log``, until the timeout. Faults of the guests' kernels are counted.
+        """Captures serial consoles in files, as ``folder/HOST/VM.log``, until the timeout, which is the end and no failure. Faults of the
+        guests' kernels are counted.
 
+        :param folder: A folder of this machine, which is made if it is missing.
         :param device: The console's alias in the definition, such as ``serial1``; the first console without it.
         :param force: Takes the console from another client of the daemon.
         """
@@ -1572,13 +1892,14 @@ class AsyncStreamedVerbs:
         *,
         exec: Optional[Sequence[str]] = None,
         port: Optional[int] = None,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> AsyncStream[WaitReport]:
-        """Waits, until the timeout at most.
+        """Waits, until the timeout at most: then the status is ``timeout``.
 
         :param until: ``agent`` (it answers), or a state: ``running``, ``shut-off``, ``paused``, ``crashed``, ``pmsuspended``.
         :param exec: A program that has to end with exit code 0 in the guest; it is run again and again.
         :param port: A TCP port that a process in the guest has to listen on.
+        :raises RequestError: ``until`` is another word, or several of the three are given.
         """
         return self._run(_verbs.wait(targets, until, exec=exec, port=port), options)
 
@@ -1589,11 +1910,14 @@ class AsyncStreamedVerbs:
         destination: str,
         *,
         recursive: bool = False,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> AsyncStream[FileReport]:
         """Copies a file of this machine into guests.
 
+        :param source: The file of this machine.
+        :param destination: The path in the guest. What is there is replaced.
         :param recursive: The file may be a folder, which is copied with all that is in it.
+        :raises RequestError: The file cannot be read.
         """
         return self._run(_verbs.push(targets, source, destination, recursive=recursive), options)
 
@@ -1604,10 +1928,12 @@ class AsyncStreamedVerbs:
         destination: Union[str, os.PathLike[str]],
         *,
         recursive: bool = False,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> AsyncStream[FileReport]:
         """Copies a file out of guests, into a folder of this machine: each to ``destination/HOST/VM/NAME``.
 
+        :param path: The path in the guest.
+        :param destination: The folder of this machine, which is made if it is missing.
         :param recursive: The file may be a folder, which is copied with all that is in it.
         """
         return self._run(_verbs.pull(targets, path, destination, recursive=recursive), options)
@@ -1618,9 +1944,13 @@ class AsyncStreamedVerbs:
         folder: Union[str, os.PathLike[str]],
         *,
         screen: int = 0,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> AsyncStream[ScreenshotReport]:
-        """Takes pictures of screens, as ``folder/HOST/VM.png``."""
+        """Takes pictures of screens, as ``folder/HOST/VM.png``.
+
+        :param folder: A folder of this machine, which is made if it is missing.
+        :param screen: The number of the screen, from 0.
+        """
         return self._run(_verbs.screenshot(targets, folder, screen=screen), options)
 
     def qmp(
@@ -1628,9 +1958,14 @@ class AsyncStreamedVerbs:
         targets: Selectors,
         command: str,
         arguments: Optional[Mapping[str, Any]] = None,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> AsyncStream[Any]:
-        """Sends a command to the monitors of QEMU, and yields the replies as they are."""
+        """Sends a command to the monitors of QEMU, and yields the replies as they are. libvirt does not know what they change: a VM that gets
+        commands other than looks is marked as tainted.
+
+        :param command: The command's name.
+        :param arguments: Its arguments, as JSON has them.
+        """
         return self._run(_verbs.qmp(targets, command, arguments), options)
 
     def qga(
@@ -1638,9 +1973,13 @@ class AsyncStreamedVerbs:
         targets: Selectors,
         command: str,
         arguments: Optional[Mapping[str, Any]] = None,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> AsyncStream[Any]:
-        """Sends a command to guest agents, and yields the replies as they are."""
+        """Sends a command to guest agents, and yields the replies as they are.
+
+        :param command: The command's name.
+        :param arguments: Its arguments, as JSON has them.
+        """
         return self._run(_verbs.qga(targets, command, arguments), options)
 
     def key(
@@ -1649,9 +1988,14 @@ class AsyncStreamedVerbs:
         chords: Union[str, Sequence[str]],
         *,
         hold: float = 0.01,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> AsyncStream[None]:
-        """Presses keys, such as ``ctrl-alt-del``; of several chords one after the other."""
+        """Presses keys; of several chords one after the other.
+
+        :param chords: Keys, joined by ``-`` where they are pressed together: ``ctrl-alt-del``, or ``["alt-f2", "ret"]``.
+        :param hold: For how many seconds each stays down.
+        :raises RequestError: There is no key of this name.
+        """
         return self._run(_verbs.key(targets, chords, hold=hold), options)
 
     def type(
@@ -1661,9 +2005,15 @@ class AsyncStreamedVerbs:
         *,
         layout: str = 'us',
         hold: float = 0.01,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> AsyncStream[None]:
-        """Types a text on the keyboards of VMs; the end of a line is Enter. It appears in no message and no log."""
+        """Types a text on the keyboards of VMs. It appears in no message and no log.
+
+        :param text: The text; the end of a line is Enter.
+        :param layout: The layout of the guest's keyboard, such as ``us`` or ``de``.
+        :param hold: For how many seconds each key stays down.
+        :raises RequestError: The layout is not known, or has no key for a character.
+        """
         return self._run(_verbs.type(targets, text, layout=layout, hold=hold), options)
 
     def mouse(
@@ -1672,9 +2022,14 @@ class AsyncStreamedVerbs:
         action: str,
         *,
         hold: float = 0.05,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> AsyncStream[None]:
-        """Moves or clicks the mouse: ``move 50% 50%``, ``click 100 200 right``, ``scroll down 3``."""
+        """Moves or clicks the mouse.
+
+        :param action: ``move 50% 50%``, ``click 100 200 right``, ``scroll down 3``: places are pixels, or shares of the screen.
+        :param hold: For how many seconds a button stays down.
+        :raises RequestError: The action cannot be read.
+        """
         return self._run(_verbs.mouse(targets, action, hold=hold), options)
 
     def run(
@@ -1683,13 +2038,15 @@ class AsyncStreamedVerbs:
         targets: Selectors = (),
         *,
         variables: Optional[Mapping[str, str]] = None,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> AsyncStream[ScenarioReport]:
         """Runs the steps of a scenario file on VMs: on those that the file names, unless others are given.
 
         After the first Ctrl-C each VM finishes its present step and the teardown; the second ends it at once, as the end of a task or of a
         stream does. ``stop()`` of a stream does what the first Ctrl-C does.
 
+        :param scenario: The file, in YAML.
+        :param variables: Other values of variables of the file.
         :raises RequestError: What is wrong with the file or with one that it includes, a line for each.
         """
         return self._run(_verbs.run(scenario, targets, variables=variables), options)
@@ -1697,7 +2054,7 @@ class AsyncStreamedVerbs:
     def check(
         self,
         hosts: Selectors = '*/',
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> AsyncStream[HostReport]:
         """Connects to hosts, and asks what they are.
 
@@ -1708,15 +2065,15 @@ class AsyncStreamedVerbs:
     def diagnose(
         self,
         targets: Selectors,
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> AsyncStream[Diagnosis]:
-        """Checks what lies between this machine and the agents of VMs."""
+        """Checks what lies between this machine and the agents of VMs. What it finds is in ``findings``, each with a hint."""
         return self._run(_verbs.diagnose(targets), options)
 
     def diagnose_hosts(
         self,
         hosts: Selectors = '*/',
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> AsyncStream[Diagnosis]:
         """Checks each step on the way to the daemons of hosts. The parameters are those of :meth:`check`."""
         return self._run(_verbs.diagnose_hosts(hosts), options)
@@ -1725,10 +2082,970 @@ class AsyncStreamedVerbs:
         self,
         targets: Selectors,
         operation: Mapping[str, Any],
-        **options: Unpack[Options],
+        **options: Unpack[RunOptions],
     ) -> AsyncStream[Any]:
-        """Does any operation, given as JSON has it: ``{"op": "exec", "program": "uname"}``."""
+        """Does any operation, given as JSON has it: what programs that speak to the service's API send.
+
+        :param operation: Its name as ``op``, and its parameters.
+        :raises RequestError: There is no such operation, or it has no such parameter.
+        """
         return self._run(_verbs.operate(targets, operation), options)
+
+
+class PlannedVerbs:
+    """Each verb, as a plan: what it would do now. Nothing is changed."""
+
+    def _run(self, operation: Operation[Any], options: Options) -> Plan:
+        raise NotImplementedError
+
+    def exec(
+        self,
+        targets: Selectors,
+        argv: Sequence[str],
+        *,
+        env: Optional[Mapping[str, str]] = None,
+        stdin: Union[str, bytes, None] = None,
+        cwd: Optional[str] = None,
+        spool: Optional[str] = None,
+        encoding: Optional[str] = None,
+        **options: Unpack[RunOptions],
+    ) -> Plan:
+        """Runs a program in guests, through their agents. An exit code other than 0 is a failure with the effect ``done``: ``data`` has the
+        output all the same.
+
+        :param argv: The program and its arguments. They pass no shell; for a line of one, see :meth:`shell`.
+        :param env: Its whole environment; without it that of the agent.
+        :param stdin: Its standard input, at most about 95 KiB.
+        :param cwd: Its working folder.
+        :param spool: A folder in the guest for its output, which may then have any size.
+        :param encoding: The encoding of its output, if that is not UTF-8.
+        :raises RequestError: ``argv`` is empty, or ``encoding`` is not known.
+        """
+        return self._run(_verbs.exec(targets, argv, env=env, stdin=stdin, cwd=cwd, spool=spool, encoding=encoding), options)
+
+    def shell(
+        self,
+        targets: Selectors,
+        line: str,
+        *,
+        env: Optional[Mapping[str, str]] = None,
+        stdin: Union[str, bytes, None] = None,
+        cwd: Optional[str] = None,
+        spool: Optional[str] = None,
+        encoding: Optional[str] = None,
+        **options: Unpack[RunOptions],
+    ) -> Plan:
+        """Runs a line of ``/bin/sh`` in guests. The parameters are those of :meth:`exec`."""
+        return self._run(_verbs.shell(targets, line, env=env, stdin=stdin, cwd=cwd, spool=spool, encoding=encoding), options)
+
+    def vms(
+        self,
+        targets: Selectors = '*',
+        **options: Unpack[RunOptions],
+    ) -> Plan:
+        """Lists VMs, active or not. Nothing is asked but their hosts."""
+        return self._run(_verbs.vms(targets), options)
+
+    def info(
+        self,
+        targets: Selectors,
+        **options: Unpack[RunOptions],
+    ) -> Plan:
+        """Asks for everything that hosts and agents know of VMs. An agent that does not answer is no failure: ``guest_error`` says why."""
+        return self._run(_verbs.info(targets), options)
+
+    def start(
+        self,
+        targets: Selectors,
+        *,
+        wait: Union[bool, str] = False,
+        start_check: str = 'listed',
+        **options: Unpack[RunOptions],
+    ) -> Plan:
+        """Starts VMs. One that runs is left as it is, with the status ``unchanged``.
+
+        :param wait: ``"state"`` waits until the VM runs; True also for the guest's agent, if the VM has one; ``"agent"`` for the agent, and
+            fails without one. They wait until the timeout.
+        :param start_check: Which hosts are asked whether the VM runs there: ``listed``, ``all-hosts`` or ``nothing``.
+        :raises RequestError: ``wait`` is another word.
+        """
+        return self._run(_verbs.start(targets, wait=wait, start_check=start_check), options)
+
+    def shutdown(
+        self,
+        targets: Selectors,
+        *,
+        wait: Union[bool, str] = False,
+        **options: Unpack[RunOptions],
+    ) -> Plan:
+        """Asks guests to power off, and does not wait for it. A guest may ignore it.
+
+        :param wait: True or ``"state"`` waits until they are off, until the timeout.
+        :raises RequestError: ``wait`` is another word: there is no agent to wait for.
+        """
+        return self._run(_verbs.shutdown(targets, wait=wait), options)
+
+    def reboot(
+        self,
+        targets: Selectors,
+        *,
+        wait: Union[bool, str] = False,
+        **options: Unpack[RunOptions],
+    ) -> Plan:
+        """Asks guests to restart. ``wait`` as of :meth:`start`."""
+        return self._run(_verbs.reboot(targets, wait=wait), options)
+
+    def reset(
+        self,
+        targets: Selectors,
+        *,
+        wait: Union[bool, str] = False,
+        **options: Unpack[RunOptions],
+    ) -> Plan:
+        """Resets VMs, as by the button: what a guest has not written is lost. ``wait`` as of :meth:`start`."""
+        return self._run(_verbs.reset(targets, wait=wait), options)
+
+    def destroy(
+        self,
+        targets: Selectors,
+        *,
+        wait: Union[bool, str] = False,
+        **options: Unpack[RunOptions],
+    ) -> Plan:
+        """Ends VMs at once, as by pulling the plug: what a guest has not written is lost. ``wait`` as of :meth:`shutdown`."""
+        return self._run(_verbs.destroy(targets, wait=wait), options)
+
+    def suspend(
+        self,
+        targets: Selectors,
+        *,
+        wait: Union[bool, str] = False,
+        **options: Unpack[RunOptions],
+    ) -> Plan:
+        """Stops the virtual CPUs of VMs. Their memory stays on the host. ``wait``, True or ``"state"``, waits until they are paused."""
+        return self._run(_verbs.suspend(targets, wait=wait), options)
+
+    def resume(
+        self,
+        targets: Selectors,
+        *,
+        wait: Union[bool, str] = False,
+        **options: Unpack[RunOptions],
+    ) -> Plan:
+        """Lets suspended VMs run on, and wakes guests that sleep. ``wait`` as of :meth:`start`."""
+        return self._run(_verbs.resume(targets, wait=wait), options)
+
+    def save(
+        self,
+        targets: Selectors,
+        *,
+        wait: Union[bool, str] = False,
+        **options: Unpack[RunOptions],
+    ) -> Plan:
+        """Writes the memory of VMs to files of their hosts, and powers them off. :meth:`start` lets them go on. Allow for the time to write
+        the memory. ``wait`` as of :meth:`shutdown`.
+        """
+        return self._run(_verbs.save(targets, wait=wait), options)
+
+    def restore(
+        self,
+        targets: Selectors,
+        *,
+        wait: Union[bool, str] = False,
+        **options: Unpack[RunOptions],
+    ) -> Plan:
+        """Lets saved VMs go on from their memory. A VM that is not saved is left as it is. ``wait`` as of :meth:`start`."""
+        return self._run(_verbs.restore(targets, wait=wait), options)
+
+    def nmi(
+        self,
+        targets: Selectors,
+        **options: Unpack[RunOptions],
+    ) -> Plan:
+        """Sends VMs a non-maskable interrupt. Many guests panic, and dump their memory."""
+        return self._run(_verbs.nmi(targets), options)
+
+    def autostart(
+        self,
+        targets: Selectors,
+        on: bool,
+        **options: Unpack[RunOptions],
+    ) -> Plan:
+        """Sets whether VMs are started with their hosts.
+
+        :param on: Whether they are.
+        """
+        return self._run(_verbs.autostart(targets, on), options)
+
+    def xml(
+        self,
+        targets: Selectors,
+        *,
+        inactive: bool = False,
+        **options: Unpack[RunOptions],
+    ) -> Plan:
+        """Reads the definitions of VMs, as libvirt's XML without passwords.
+
+        :param inactive: The definitions that hold from the next start, and not those of now.
+        """
+        return self._run(_verbs.xml(targets, inactive=inactive), options)
+
+    def snapshot_create(
+        self,
+        targets: Selectors,
+        name: str,
+        *,
+        description: Optional[str] = None,
+        disk_only: bool = False,
+        quiesce: bool = False,
+        **options: Unpack[RunOptions],
+    ) -> Plan:
+        """Makes a snapshot of each VM: of its disks, and of its memory if it runs. Allow for the time to write the memory.
+
+        :param description: What a person wants to say of it.
+        :param disk_only: Not the memory of a VM that runs.
+        :param quiesce: The guests' agents freeze the file systems meanwhile. Only with ``disk_only``.
+        :raises RequestError: ``name`` cannot be that of a snapshot, or ``quiesce`` is without ``disk_only``.
+        """
+        return self._run(_verbs.snapshot_create(targets, name, description=description, disk_only=disk_only, quiesce=quiesce), options)
+
+    def snapshot_list(
+        self,
+        targets: Selectors,
+        **options: Unpack[RunOptions],
+    ) -> Plan:
+        """Lists the snapshots of VMs."""
+        return self._run(_verbs.snapshot_list(targets), options)
+
+    def snapshot_revert(
+        self,
+        targets: Selectors,
+        name: str,
+        *,
+        then: str = 'as-then',
+        **options: Unpack[RunOptions],
+    ) -> Plan:
+        """Takes VMs back to a snapshot: what was written since then is lost.
+
+        :param then: What they do afterwards: ``as-then`` (what they did when the snapshot was made), ``start`` or ``pause``.
+        """
+        return self._run(_verbs.snapshot_revert(targets, name, then=then), options)
+
+    def snapshot_delete(
+        self,
+        targets: Selectors,
+        name: str,
+        *,
+        children: bool = False,
+        **options: Unpack[RunOptions],
+    ) -> Plan:
+        """Removes a snapshot of each VM, which stays as it is.
+
+        :param children: The snapshots that were made after it too.
+        """
+        return self._run(_verbs.snapshot_delete(targets, name, children=children), options)
+
+    def console(
+        self,
+        targets: Selectors,
+        folder: Union[str, os.PathLike[str]],
+        *,
+        device: Optional[str] = None,
+        force: bool = False,
+        **options: Unpack[RunOptions],
+    ) -> Plan:
+        """Captures serial consoles in files, as ``folder/HOST/VM.log``, until the timeout, which is the end and no failure. Faults of the
+        guests' kernels are counted.
+
+        :param folder: A folder of this machine, which is made if it is missing.
+        :param device: The console's alias in the definition, such as ``serial1``; the first console without it.
+        :param force: Takes the console from another client of the daemon.
+        """
+        return self._run(_verbs.console(targets, folder, device=device, force=force), options)
+
+    def wait(
+        self,
+        targets: Selectors,
+        until: str = 'agent',
+        *,
+        exec: Optional[Sequence[str]] = None,
+        port: Optional[int] = None,
+        **options: Unpack[RunOptions],
+    ) -> Plan:
+        """Waits, until the timeout at most: then the status is ``timeout``.
+
+        :param until: ``agent`` (it answers), or a state: ``running``, ``shut-off``, ``paused``, ``crashed``, ``pmsuspended``.
+        :param exec: A program that has to end with exit code 0 in the guest; it is run again and again.
+        :param port: A TCP port that a process in the guest has to listen on.
+        :raises RequestError: ``until`` is another word, or several of the three are given.
+        """
+        return self._run(_verbs.wait(targets, until, exec=exec, port=port), options)
+
+    def push(
+        self,
+        targets: Selectors,
+        source: Union[str, os.PathLike[str]],
+        destination: str,
+        *,
+        recursive: bool = False,
+        **options: Unpack[RunOptions],
+    ) -> Plan:
+        """Copies a file of this machine into guests.
+
+        :param source: The file of this machine.
+        :param destination: The path in the guest. What is there is replaced.
+        :param recursive: The file may be a folder, which is copied with all that is in it.
+        :raises RequestError: The file cannot be read.
+        """
+        return self._run(_verbs.push(targets, source, destination, recursive=recursive), options)
+
+    def pull(
+        self,
+        targets: Selectors,
+        path: str,
+        destination: Union[str, os.PathLike[str]],
+        *,
+        recursive: bool = False,
+        **options: Unpack[RunOptions],
+    ) -> Plan:
+        """Copies a file out of guests, into a folder of this machine: each to ``destination/HOST/VM/NAME``.
+
+        :param path: The path in the guest.
+        :param destination: The folder of this machine, which is made if it is missing.
+        :param recursive: The file may be a folder, which is copied with all that is in it.
+        """
+        return self._run(_verbs.pull(targets, path, destination, recursive=recursive), options)
+
+    def screenshot(
+        self,
+        targets: Selectors,
+        folder: Union[str, os.PathLike[str]],
+        *,
+        screen: int = 0,
+        **options: Unpack[RunOptions],
+    ) -> Plan:
+        """Takes pictures of screens, as ``folder/HOST/VM.png``.
+
+        :param folder: A folder of this machine, which is made if it is missing.
+        :param screen: The number of the screen, from 0.
+        """
+        return self._run(_verbs.screenshot(targets, folder, screen=screen), options)
+
+    def qmp(
+        self,
+        targets: Selectors,
+        command: str,
+        arguments: Optional[Mapping[str, Any]] = None,
+        **options: Unpack[RunOptions],
+    ) -> Plan:
+        """Sends a command to the monitors of QEMU, and yields the replies as they are. libvirt does not know what they change: a VM that gets
+        commands other than looks is marked as tainted.
+
+        :param command: The command's name.
+        :param arguments: Its arguments, as JSON has them.
+        """
+        return self._run(_verbs.qmp(targets, command, arguments), options)
+
+    def qga(
+        self,
+        targets: Selectors,
+        command: str,
+        arguments: Optional[Mapping[str, Any]] = None,
+        **options: Unpack[RunOptions],
+    ) -> Plan:
+        """Sends a command to guest agents, and yields the replies as they are.
+
+        :param command: The command's name.
+        :param arguments: Its arguments, as JSON has them.
+        """
+        return self._run(_verbs.qga(targets, command, arguments), options)
+
+    def key(
+        self,
+        targets: Selectors,
+        chords: Union[str, Sequence[str]],
+        *,
+        hold: float = 0.01,
+        **options: Unpack[RunOptions],
+    ) -> Plan:
+        """Presses keys; of several chords one after the other.
+
+        :param chords: Keys, joined by ``-`` where they are pressed together: ``ctrl-alt-del``, or ``["alt-f2", "ret"]``.
+        :param hold: For how many seconds each stays down.
+        :raises RequestError: There is no key of this name.
+        """
+        return self._run(_verbs.key(targets, chords, hold=hold), options)
+
+    def type(
+        self,
+        targets: Selectors,
+        text: str,
+        *,
+        layout: str = 'us',
+        hold: float = 0.01,
+        **options: Unpack[RunOptions],
+    ) -> Plan:
+        """Types a text on the keyboards of VMs. It appears in no message and no log.
+
+        :param text: The text; the end of a line is Enter.
+        :param layout: The layout of the guest's keyboard, such as ``us`` or ``de``.
+        :param hold: For how many seconds each key stays down.
+        :raises RequestError: The layout is not known, or has no key for a character.
+        """
+        return self._run(_verbs.type(targets, text, layout=layout, hold=hold), options)
+
+    def mouse(
+        self,
+        targets: Selectors,
+        action: str,
+        *,
+        hold: float = 0.05,
+        **options: Unpack[RunOptions],
+    ) -> Plan:
+        """Moves or clicks the mouse.
+
+        :param action: ``move 50% 50%``, ``click 100 200 right``, ``scroll down 3``: places are pixels, or shares of the screen.
+        :param hold: For how many seconds a button stays down.
+        :raises RequestError: The action cannot be read.
+        """
+        return self._run(_verbs.mouse(targets, action, hold=hold), options)
+
+    def run(
+        self,
+        scenario: Union[str, os.PathLike[str]],
+        targets: Selectors = (),
+        *,
+        variables: Optional[Mapping[str, str]] = None,
+        **options: Unpack[RunOptions],
+    ) -> Plan:
+        """Runs the steps of a scenario file on VMs: on those that the file names, unless others are given.
+
+        After the first Ctrl-C each VM finishes its present step and the teardown; the second ends it at once, as the end of a task or of a
+        stream does. ``stop()`` of a stream does what the first Ctrl-C does.
+
+        :param scenario: The file, in YAML.
+        :param variables: Other values of variables of the file.
+        :raises RequestError: What is wrong with the file or with one that it includes, a line for each.
+        """
+        return self._run(_verbs.run(scenario, targets, variables=variables), options)
+
+    def check(
+        self,
+        hosts: Selectors = '*/',
+        **options: Unpack[RunOptions],
+    ) -> Plan:
+        """Connects to hosts, and asks what they are.
+
+        :param hosts: Ids, globs of ids, or ``@GROUP``. A ``/`` after them may be left out, here and in ``exclude``.
+        """
+        return self._run(_verbs.check(hosts), options)
+
+    def diagnose(
+        self,
+        targets: Selectors,
+        **options: Unpack[RunOptions],
+    ) -> Plan:
+        """Checks what lies between this machine and the agents of VMs. What it finds is in ``findings``, each with a hint."""
+        return self._run(_verbs.diagnose(targets), options)
+
+    def diagnose_hosts(
+        self,
+        hosts: Selectors = '*/',
+        **options: Unpack[RunOptions],
+    ) -> Plan:
+        """Checks each step on the way to the daemons of hosts. The parameters are those of :meth:`check`."""
+        return self._run(_verbs.diagnose_hosts(hosts), options)
+
+    def operate(
+        self,
+        targets: Selectors,
+        operation: Mapping[str, Any],
+        **options: Unpack[RunOptions],
+    ) -> Plan:
+        """Does any operation, given as JSON has it: what programs that speak to the service's API send.
+
+        :param operation: Its name as ``op``, and its parameters.
+        :raises RequestError: There is no such operation, or it has no such parameter.
+        """
+        return self._run(_verbs.operate(targets, operation), options)
+
+
+class AsyncPlannedVerbs:
+    """Each verb, to await a plan: what it would do now. Nothing is changed."""
+
+    async def _run(self, operation: Operation[Any], options: Options) -> Plan:
+        raise NotImplementedError
+
+    async def exec(
+        self,
+        targets: Selectors,
+        argv: Sequence[str],
+        *,
+        env: Optional[Mapping[str, str]] = None,
+        stdin: Union[str, bytes, None] = None,
+        cwd: Optional[str] = None,
+        spool: Optional[str] = None,
+        encoding: Optional[str] = None,
+        **options: Unpack[RunOptions],
+    ) -> Plan:
+        """Runs a program in guests, through their agents. An exit code other than 0 is a failure with the effect ``done``: ``data`` has the
+        output all the same.
+
+        :param argv: The program and its arguments. They pass no shell; for a line of one, see :meth:`shell`.
+        :param env: Its whole environment; without it that of the agent.
+        :param stdin: Its standard input, at most about 95 KiB.
+        :param cwd: Its working folder.
+        :param spool: A folder in the guest for its output, which may then have any size.
+        :param encoding: The encoding of its output, if that is not UTF-8.
+        :raises RequestError: ``argv`` is empty, or ``encoding`` is not known.
+        """
+        return await self._run(_verbs.exec(targets, argv, env=env, stdin=stdin, cwd=cwd, spool=spool, encoding=encoding), options)
+
+    async def shell(
+        self,
+        targets: Selectors,
+        line: str,
+        *,
+        env: Optional[Mapping[str, str]] = None,
+        stdin: Union[str, bytes, None] = None,
+        cwd: Optional[str] = None,
+        spool: Optional[str] = None,
+        encoding: Optional[str] = None,
+        **options: Unpack[RunOptions],
+    ) -> Plan:
+        """Runs a line of ``/bin/sh`` in guests. The parameters are those of :meth:`exec`."""
+        return await self._run(_verbs.shell(targets, line, env=env, stdin=stdin, cwd=cwd, spool=spool, encoding=encoding), options)
+
+    async def vms(
+        self,
+        targets: Selectors = '*',
+        **options: Unpack[RunOptions],
+    ) -> Plan:
+        """Lists VMs, active or not. Nothing is asked but their hosts."""
+        return await self._run(_verbs.vms(targets), options)
+
+    async def info(
+        self,
+        targets: Selectors,
+        **options: Unpack[RunOptions],
+    ) -> Plan:
+        """Asks for everything that hosts and agents know of VMs. An agent that does not answer is no failure: ``guest_error`` says why."""
+        return await self._run(_verbs.info(targets), options)
+
+    async def start(
+        self,
+        targets: Selectors,
+        *,
+        wait: Union[bool, str] = False,
+        start_check: str = 'listed',
+        **options: Unpack[RunOptions],
+    ) -> Plan:
+        """Starts VMs. One that runs is left as it is, with the status ``unchanged``.
+
+        :param wait: ``"state"`` waits until the VM runs; True also for the guest's agent, if the VM has one; ``"agent"`` for the agent, and
+            fails without one. They wait until the timeout.
+        :param start_check: Which hosts are asked whether the VM runs there: ``listed``, ``all-hosts`` or ``nothing``.
+        :raises RequestError: ``wait`` is another word.
+        """
+        return await self._run(_verbs.start(targets, wait=wait, start_check=start_check), options)
+
+    async def shutdown(
+        self,
+        targets: Selectors,
+        *,
+        wait: Union[bool, str] = False,
+        **options: Unpack[RunOptions],
+    ) -> Plan:
+        """Asks guests to power off, and does not wait for it. A guest may ignore it.
+
+        :param wait: True or ``"state"`` waits until they are off, until the timeout.
+        :raises RequestError: ``wait`` is another word: there is no agent to wait for.
+        """
+        return await self._run(_verbs.shutdown(targets, wait=wait), options)
+
+    async def reboot(
+        self,
+        targets: Selectors,
+        *,
+        wait: Union[bool, str] = False,
+        **options: Unpack[RunOptions],
+    ) -> Plan:
+        """Asks guests to restart. ``wait`` as of :meth:`start`."""
+        return await self._run(_verbs.reboot(targets, wait=wait), options)
+
+    async def reset(
+        self,
+        targets: Selectors,
+        *,
+        wait: Union[bool, str] = False,
+        **options: Unpack[RunOptions],
+    ) -> Plan:
+        """Resets VMs, as by the button: what a guest has not written is lost. ``wait`` as of :meth:`start`."""
+        return await self._run(_verbs.reset(targets, wait=wait), options)
+
+    async def destroy(
+        self,
+        targets: Selectors,
+        *,
+        wait: Union[bool, str] = False,
+        **options: Unpack[RunOptions],
+    ) -> Plan:
+        """Ends VMs at once, as by pulling the plug: what a guest has not written is lost. ``wait`` as of :meth:`shutdown`."""
+        return await self._run(_verbs.destroy(targets, wait=wait), options)
+
+    async def suspend(
+        self,
+        targets: Selectors,
+        *,
+        wait: Union[bool, str] = False,
+        **options: Unpack[RunOptions],
+    ) -> Plan:
+        """Stops the virtual CPUs of VMs. Their memory stays on the host. ``wait``, True or ``"state"``, waits until they are paused."""
+        return await self._run(_verbs.suspend(targets, wait=wait), options)
+
+    async def resume(
+        self,
+        targets: Selectors,
+        *,
+        wait: Union[bool, str] = False,
+        **options: Unpack[RunOptions],
+    ) -> Plan:
+        """Lets suspended VMs run on, and wakes guests that sleep. ``wait`` as of :meth:`start`."""
+        return await self._run(_verbs.resume(targets, wait=wait), options)
+
+    async def save(
+        self,
+        targets: Selectors,
+        *,
+        wait: Union[bool, str] = False,
+        **options: Unpack[RunOptions],
+    ) -> Plan:
+        """Writes the memory of VMs to files of their hosts, and powers them off. :meth:`start` lets them go on. Allow for the time to write
+        the memory. ``wait`` as of :meth:`shutdown`.
+        """
+        return await self._run(_verbs.save(targets, wait=wait), options)
+
+    async def restore(
+        self,
+        targets: Selectors,
+        *,
+        wait: Union[bool, str] = False,
+        **options: Unpack[RunOptions],
+    ) -> Plan:
+        """Lets saved VMs go on from their memory. A VM that is not saved is left as it is. ``wait`` as of :meth:`start`."""
+        return await self._run(_verbs.restore(targets, wait=wait), options)
+
+    async def nmi(
+        self,
+        targets: Selectors,
+        **options: Unpack[RunOptions],
+    ) -> Plan:
+        """Sends VMs a non-maskable interrupt. Many guests panic, and dump their memory."""
+        return await self._run(_verbs.nmi(targets), options)
+
+    async def autostart(
+        self,
+        targets: Selectors,
+        on: bool,
+        **options: Unpack[RunOptions],
+    ) -> Plan:
+        """Sets whether VMs are started with their hosts.
+
+        :param on: Whether they are.
+        """
+        return await self._run(_verbs.autostart(targets, on), options)
+
+    async def xml(
+        self,
+        targets: Selectors,
+        *,
+        inactive: bool = False,
+        **options: Unpack[RunOptions],
+    ) -> Plan:
+        """Reads the definitions of VMs, as libvirt's XML without passwords.
+
+        :param inactive: The definitions that hold from the next start, and not those of now.
+        """
+        return await self._run(_verbs.xml(targets, inactive=inactive), options)
+
+    async def snapshot_create(
+        self,
+        targets: Selectors,
+        name: str,
+        *,
+        description: Optional[str] = None,
+        disk_only: bool = False,
+        quiesce: bool = False,
+        **options: Unpack[RunOptions],
+    ) -> Plan:
+        """Makes a snapshot of each VM: of its disks, and of its memory if it runs. Allow for the time to write the memory.
+
+        :param description: What a person wants to say of it.
+        :param disk_only: Not the memory of a VM that runs.
+        :param quiesce: The guests' agents freeze the file systems meanwhile. Only with ``disk_only``.
+        :raises RequestError: ``name`` cannot be that of a snapshot, or ``quiesce`` is without ``disk_only``.
+        """
+        return await self._run(_verbs.snapshot_create(targets, name, description=description, disk_only=disk_only, quiesce=quiesce), options)
+
+    async def snapshot_list(
+        self,
+        targets: Selectors,
+        **options: Unpack[RunOptions],
+    ) -> Plan:
+        """Lists the snapshots of VMs."""
+        return await self._run(_verbs.snapshot_list(targets), options)
+
+    async def snapshot_revert(
+        self,
+        targets: Selectors,
+        name: str,
+        *,
+        then: str = 'as-then',
+        **options: Unpack[RunOptions],
+    ) -> Plan:
+        """Takes VMs back to a snapshot: what was written since then is lost.
+
+        :param then: What they do afterwards: ``as-then`` (what they did when the snapshot was made), ``start`` or ``pause``.
+        """
+        return await self._run(_verbs.snapshot_revert(targets, name, then=then), options)
+
+    async def snapshot_delete(
+        self,
+        targets: Selectors,
+        name: str,
+        *,
+        children: bool = False,
+        **options: Unpack[RunOptions],
+    ) -> Plan:
+        """Removes a snapshot of each VM, which stays as it is.
+
+        :param children: The snapshots that were made after it too.
+        """
+        return await self._run(_verbs.snapshot_delete(targets, name, children=children), options)
+
+    async def console(
+        self,
+        targets: Selectors,
+        folder: Union[str, os.PathLike[str]],
+        *,
+        device: Optional[str] = None,
+        force: bool = False,
+        **options: Unpack[RunOptions],
+    ) -> Plan:
+        """Captures serial consoles in files, as ``folder/HOST/VM.log``, until the timeout, which is the end and no failure. Faults of the
+        guests' kernels are counted.
+
+        :param folder: A folder of this machine, which is made if it is missing.
+        :param device: The console's alias in the definition, such as ``serial1``; the first console without it.
+        :param force: Takes the console from another client of the daemon.
+        """
+        return await self._run(_verbs.console(targets, folder, device=device, force=force), options)
+
+    async def wait(
+        self,
+        targets: Selectors,
+        until: str = 'agent',
+        *,
+        exec: Optional[Sequence[str]] = None,
+        port: Optional[int] = None,
+        **options: Unpack[RunOptions],
+    ) -> Plan:
+        """Waits, until the timeout at most: then the status is ``timeout``.
+
+        :param until: ``agent`` (it answers), or a state: ``running``, ``shut-off``, ``paused``, ``crashed``, ``pmsuspended``.
+        :param exec: A program that has to end with exit code 0 in the guest; it is run again and again.
+        :param port: A TCP port that a process in the guest has to listen on.
+        :raises RequestError: ``until`` is another word, or several of the three are given.
+        """
+        return await self._run(_verbs.wait(targets, until, exec=exec, port=port), options)
+
+    async def push(
+        self,
+        targets: Selectors,
+        source: Union[str, os.PathLike[str]],
+        destination: str,
+        *,
+        recursive: bool = False,
+        **options: Unpack[RunOptions],
+    ) -> Plan:
+        """Copies a file of this machine into guests.
+
+        :param source: The file of this machine.
+        :param destination: The path in the guest. What is there is replaced.
+        :param recursive: The file may be a folder, which is copied with all that is in it.
+        :raises RequestError: The file cannot be read.
+        """
+        return await self._run(_verbs.push(targets, source, destination, recursive=recursive), options)
+
+    async def pull(
+        self,
+        targets: Selectors,
+        path: str,
+        destination: Union[str, os.PathLike[str]],
+        *,
+        recursive: bool = False,
+        **options: Unpack[RunOptions],
+    ) -> Plan:
+        """Copies a file out of guests, into a folder of this machine: each to ``destination/HOST/VM/NAME``.
+
+        :param path: The path in the guest.
+        :param destination: The folder of this machine, which is made if it is missing.
+        :param recursive: The file may be a folder, which is copied with all that is in it.
+        """
+        return await self._run(_verbs.pull(targets, path, destination, recursive=recursive), options)
+
+    async def screenshot(
+        self,
+        targets: Selectors,
+        folder: Union[str, os.PathLike[str]],
+        *,
+        screen: int = 0,
+        **options: Unpack[RunOptions],
+    ) -> Plan:
+        """Takes pictures of screens, as ``folder/HOST/VM.png``.
+
+        :param folder: A folder of this machine, which is made if it is missing.
+        :param screen: The number of the screen, from 0.
+        """
+        return await self._run(_verbs.screenshot(targets, folder, screen=screen), options)
+
+    async def qmp(
+        self,
+        targets: Selectors,
+        command: str,
+        arguments: Optional[Mapping[str, Any]] = None,
+        **options: Unpack[RunOptions],
+    ) -> Plan:
+        """Sends a command to the monitors of QEMU, and yields the replies as they are. libvirt does not know what they change: a VM that gets
+        commands other than looks is marked as tainted.
+
+        :param command: The command's name.
+        :param arguments: Its arguments, as JSON has them.
+        """
+        return await self._run(_verbs.qmp(targets, command, arguments), options)
+
+    async def qga(
+        self,
+        targets: Selectors,
+        command: str,
+        arguments: Optional[Mapping[str, Any]] = None,
+        **options: Unpack[RunOptions],
+    ) -> Plan:
+        """Sends a command to guest agents, and yields the replies as they are.
+
+        :param command: The command's name.
+        :param arguments: Its arguments, as JSON has them.
+        """
+        return await self._run(_verbs.qga(targets, command, arguments), options)
+
+    async def key(
+        self,
+        targets: Selectors,
+        chords: Union[str, Sequence[str]],
+        *,
+        hold: float = 0.01,
+        **options: Unpack[RunOptions],
+    ) -> Plan:
+        """Presses keys; of several chords one after the other.
+
+        :param chords: Keys, joined by ``-`` where they are pressed together: ``ctrl-alt-del``, or ``["alt-f2", "ret"]``.
+        :param hold: For how many seconds each stays down.
+        :raises RequestError: There is no key of this name.
+        """
+        return await self._run(_verbs.key(targets, chords, hold=hold), options)
+
+    async def type(
+        self,
+        targets: Selectors,
+        text: str,
+        *,
+        layout: str = 'us',
+        hold: float = 0.01,
+        **options: Unpack[RunOptions],
+    ) -> Plan:
+        """Types a text on the keyboards of VMs. It appears in no message and no log.
+
+        :param text: The text; the end of a line is Enter.
+        :param layout: The layout of the guest's keyboard, such as ``us`` or ``de``.
+        :param hold: For how many seconds each key stays down.
+        :raises RequestError: The layout is not known, or has no key for a character.
+        """
+        return await self._run(_verbs.type(targets, text, layout=layout, hold=hold), options)
+
+    async def mouse(
+        self,
+        targets: Selectors,
+        action: str,
+        *,
+        hold: float = 0.05,
+        **options: Unpack[RunOptions],
+    ) -> Plan:
+        """Moves or clicks the mouse.
+
+        :param action: ``move 50% 50%``, ``click 100 200 right``, ``scroll down 3``: places are pixels, or shares of the screen.
+        :param hold: For how many seconds a button stays down.
+        :raises RequestError: The action cannot be read.
+        """
+        return await self._run(_verbs.mouse(targets, action, hold=hold), options)
+
+    async def run(
+        self,
+        scenario: Union[str, os.PathLike[str]],
+        targets: Selectors = (),
+        *,
+        variables: Optional[Mapping[str, str]] = None,
+        **options: Unpack[RunOptions],
+    ) -> Plan:
+        """Runs the steps of a scenario file on VMs: on those that the file names, unless others are given.
+
+        After the first Ctrl-C each VM finishes its present step and the teardown; the second ends it at once, as the end of a task or of a
+        stream does. ``stop()`` of a stream does what the first Ctrl-C does.
+
+        :param scenario: The file, in YAML.
+        :param variables: Other values of variables of the file.
+        :raises RequestError: What is wrong with the file or with one that it includes, a line for each.
+        """
+        return await self._run(_verbs.run(scenario, targets, variables=variables), options)
+
+    async def check(
+        self,
+        hosts: Selectors = '*/',
+        **options: Unpack[RunOptions],
+    ) -> Plan:
+        """Connects to hosts, and asks what they are.
+
+        :param hosts: Ids, globs of ids, or ``@GROUP``. A ``/`` after them may be left out, here and in ``exclude``.
+        """
+        return await self._run(_verbs.check(hosts), options)
+
+    async def diagnose(
+        self,
+        targets: Selectors,
+        **options: Unpack[RunOptions],
+    ) -> Plan:
+        """Checks what lies between this machine and the agents of VMs. What it finds is in ``findings``, each with a hint."""
+        return await self._run(_verbs.diagnose(targets), options)
+
+    async def diagnose_hosts(
+        self,
+        hosts: Selectors = '*/',
+        **options: Unpack[RunOptions],
+    ) -> Plan:
+        """Checks each step on the way to the daemons of hosts. The parameters are those of :meth:`check`."""
+        return await self._run(_verbs.diagnose_hosts(hosts), options)
+
+    async def operate(
+        self,
+        targets: Selectors,
+        operation: Mapping[str, Any],
+        **options: Unpack[RunOptions],
+    ) -> Plan:
+        """Does any operation, given as JSON has it: what programs that speak to the service's API send.
+
+        :param operation: Its name as ``op``, and its parameters.
+        :raises RequestError: There is no such operation, or it has no such parameter.
+        """
+        return await self._run(_verbs.operate(targets, operation), options)
 
 
 class VmVerbs:
@@ -1753,7 +3070,8 @@ class VmVerbs:
         encoding: Optional[str] = None,
         **options: Unpack[VmOptions],
     ) -> Outcome[ExecReport]:
-        """Runs a program in guests, through their agents.
+        """Runs a program in guests, through their agents. An exit code other than 0 is a failure with the effect ``done``: ``data`` has the
+        output all the same.
 
         :param argv: The program and its arguments. They pass no shell; for a line of one, see :meth:`shell`.
         :param env: Its whole environment; without it that of the agent.
@@ -1761,6 +3079,7 @@ class VmVerbs:
         :param cwd: Its working folder.
         :param spool: A folder in the guest for its output, which may then have any size.
         :param encoding: The encoding of its output, if that is not UTF-8.
+        :raises RequestError: ``argv`` is empty, or ``encoding`` is not known.
         """
         return self._run(_verbs.exec(self.target, argv, env=env, stdin=stdin, cwd=cwd, spool=spool, encoding=encoding), options)
 
@@ -1782,7 +3101,7 @@ class VmVerbs:
         self,
         **options: Unpack[VmOptions],
     ) -> Outcome[VmReport]:
-        """Asks for everything that hosts and agents know of VMs."""
+        """Asks for everything that hosts and agents know of VMs. An agent that does not answer is no failure: ``guest_error`` says why."""
         return self._run(_verbs.info(self.target), options)
 
     def start(
@@ -1792,11 +3111,12 @@ class VmVerbs:
         start_check: str = 'listed',
         **options: Unpack[VmOptions],
     ) -> Outcome[StateReport]:
-        """Starts VMs.
+        """Starts VMs. One that runs is left as it is, with the status ``unchanged``.
 
-        :param wait: True waits for the state, and for the guest's agent if it has one; ``"agent"`` fails without one; ``"state"`` waits
-            for the state alone.
+        :param wait: ``"state"`` waits until the VM runs; True also for the guest's agent, if the VM has one; ``"agent"`` for the agent, and
+            fails without one. They wait until the timeout.
         :param start_check: Which hosts are asked whether the VM runs there: ``listed``, ``all-hosts`` or ``nothing``.
+        :raises RequestError: ``wait`` is another word.
         """
         return self._run(_verbs.start(self.target, wait=wait, start_check=start_check), options)
 
@@ -1806,7 +3126,11 @@ class VmVerbs:
         wait: Union[bool, str] = False,
         **options: Unpack[VmOptions],
     ) -> Outcome[StateReport]:
-        """Asks guests to power off. With ``wait``, True or ``"state"``, until they have."""
+        """Asks guests to power off, and does not wait for it. A guest may ignore it.
+
+        :param wait: True or ``"state"`` waits until they are off, until the timeout.
+        :raises RequestError: ``wait`` is another word: there is no agent to wait for.
+        """
         return self._run(_verbs.shutdown(self.target, wait=wait), options)
 
     def reboot(
@@ -1824,7 +3148,7 @@ class VmVerbs:
         wait: Union[bool, str] = False,
         **options: Unpack[VmOptions],
     ) -> Outcome[StateReport]:
-        """Resets VMs, as by the button. ``wait`` as of :meth:`start`."""
+        """Resets VMs, as by the button: what a guest has not written is lost. ``wait`` as of :meth:`start`."""
         return self._run(_verbs.reset(self.target, wait=wait), options)
 
     def destroy(
@@ -1833,7 +3157,7 @@ class VmVerbs:
         wait: Union[bool, str] = False,
         **options: Unpack[VmOptions],
     ) -> Outcome[StateReport]:
-        """Ends VMs at once, as by pulling the plug. ``wait`` as of :meth:`shutdown`."""
+        """Ends VMs at once, as by pulling the plug: what a guest has not written is lost. ``wait`` as of :meth:`shutdown`."""
         return self._run(_verbs.destroy(self.target, wait=wait), options)
 
     def suspend(
@@ -1842,7 +3166,7 @@ class VmVerbs:
         wait: Union[bool, str] = False,
         **options: Unpack[VmOptions],
     ) -> Outcome[StateReport]:
-        """Stops the virtual CPUs of VMs. With ``wait``, True or ``"state"``, until they are paused."""
+        """Stops the virtual CPUs of VMs. Their memory stays on the host. ``wait``, True or ``"state"``, waits until they are paused."""
         return self._run(_verbs.suspend(self.target, wait=wait), options)
 
     def resume(
@@ -1860,8 +3184,8 @@ class VmVerbs:
         wait: Union[bool, str] = False,
         **options: Unpack[VmOptions],
     ) -> Outcome[StateReport]:
-        """Writes the memory of VMs to files of their hosts, and powers them off. :meth:`start` lets them go on. ``wait`` as of
-        :meth:`shutdown`.
+        """Writes the memory of VMs to files of their hosts, and powers them off. :meth:`start` lets them go on. Allow for the time to write
+        the memory. ``wait`` as of :meth:`shutdown`.
         """
         return self._run(_verbs.save(self.target, wait=wait), options)
 
@@ -1886,7 +3210,10 @@ class VmVerbs:
         on: bool,
         **options: Unpack[VmOptions],
     ) -> Outcome[None]:
-        """Sets whether VMs are started with their hosts."""
+        """Sets whether VMs are started with their hosts.
+
+        :param on: Whether they are.
+        """
         return self._run(_verbs.autostart(self.target, on), options)
 
     def xml(
@@ -1915,6 +3242,7 @@ class VmVerbs:
         :param description: What a person wants to say of it.
         :param disk_only: Not the memory of a VM that runs.
         :param quiesce: The guests' agents freeze the file systems meanwhile. Only with ``disk_only``.
+        :raises RequestError: ``name`` cannot be that of a snapshot, or ``quiesce`` is without ``disk_only``.
         """
         return self._run(_verbs.snapshot_create(self.target, name, description=description, disk_only=disk_only, quiesce=quiesce), options)
 
@@ -1959,8 +3287,10 @@ class VmVerbs:
         force: bool = False,
         **options: Unpack[VmOptions],
     ) -> Outcome[ConsoleReport]:
-        """Captures serial consoles in files, as ``folder/HOST/VM.log``, until the timeout. Faults of the guests' kernels are counted.
+        """Captures serial consoles in files, as ``folder/HOST/VM.log``, until the timeout, which is the end and no failure. Faults of the
+        guests' kernels are counted.
 
+        :param folder: A folder of this machine, which is made if it is missing.
         :param device: The console's alias in the definition, such as ``serial1``; the first console without it.
         :param force: Takes the console from another client of the daemon.
         """
@@ -1974,11 +3304,12 @@ class VmVerbs:
         port: Optional[int] = None,
         **options: Unpack[VmOptions],
     ) -> Outcome[WaitReport]:
-        """Waits, until the timeout at most.
+        """Waits, until the timeout at most: then the status is ``timeout``.
 
         :param until: ``agent`` (it answers), or a state: ``running``, ``shut-off``, ``paused``, ``crashed``, ``pmsuspended``.
         :param exec: A program that has to end with exit code 0 in the guest; it is run again and again.
         :param port: A TCP port that a process in the guest has to listen on.
+        :raises RequestError: ``until`` is another word, or several of the three are given.
         """
         return self._run(_verbs.wait(self.target, until, exec=exec, port=port), options)
 
@@ -1992,7 +3323,10 @@ class VmVerbs:
     ) -> Outcome[FileReport]:
         """Copies a file of this machine into guests.
 
+        :param source: The file of this machine.
+        :param destination: The path in the guest. What is there is replaced.
         :param recursive: The file may be a folder, which is copied with all that is in it.
+        :raises RequestError: The file cannot be read.
         """
         return self._run(_verbs.push(self.target, source, destination, recursive=recursive), options)
 
@@ -2006,6 +3340,8 @@ class VmVerbs:
     ) -> Outcome[FileReport]:
         """Copies a file out of guests, into a folder of this machine: each to ``destination/HOST/VM/NAME``.
 
+        :param path: The path in the guest.
+        :param destination: The folder of this machine, which is made if it is missing.
         :param recursive: The file may be a folder, which is copied with all that is in it.
         """
         return self._run(_verbs.pull(self.target, path, destination, recursive=recursive), options)
@@ -2017,7 +3353,11 @@ class VmVerbs:
         screen: int = 0,
         **options: Unpack[VmOptions],
     ) -> Outcome[ScreenshotReport]:
-        """Takes pictures of screens, as ``folder/HOST/VM.png``."""
+        """Takes pictures of screens, as ``folder/HOST/VM.png``.
+
+        :param folder: A folder of this machine, which is made if it is missing.
+        :param screen: The number of the screen, from 0.
+        """
         return self._run(_verbs.screenshot(self.target, folder, screen=screen), options)
 
     def qmp(
@@ -2026,7 +3366,12 @@ class VmVerbs:
         arguments: Optional[Mapping[str, Any]] = None,
         **options: Unpack[VmOptions],
     ) -> Outcome[Any]:
-        """Sends a command to the monitors of QEMU, and yields the replies as they are."""
+        """Sends a command to the monitors of QEMU, and yields the replies as they are. libvirt does not know what they change: a VM that gets
+        commands other than looks is marked as tainted.
+
+        :param command: The command's name.
+        :param arguments: Its arguments, as JSON has them.
+        """
         return self._run(_verbs.qmp(self.target, command, arguments), options)
 
     def qga(
@@ -2035,7 +3380,11 @@ class VmVerbs:
         arguments: Optional[Mapping[str, Any]] = None,
         **options: Unpack[VmOptions],
     ) -> Outcome[Any]:
-        """Sends a command to guest agents, and yields the replies as they are."""
+        """Sends a command to guest agents, and yields the replies as they are.
+
+        :param command: The command's name.
+        :param arguments: Its arguments, as JSON has them.
+        """
         return self._run(_verbs.qga(self.target, command, arguments), options)
 
     def key(
@@ -2045,7 +3394,12 @@ class VmVerbs:
         hold: float = 0.01,
         **options: Unpack[VmOptions],
     ) -> Outcome[None]:
-        """Presses keys, such as ``ctrl-alt-del``; of several chords one after the other."""
+        """Presses keys; of several chords one after the other.
+
+        :param chords: Keys, joined by ``-`` where they are pressed together: ``ctrl-alt-del``, or ``["alt-f2", "ret"]``.
+        :param hold: For how many seconds each stays down.
+        :raises RequestError: There is no key of this name.
+        """
         return self._run(_verbs.key(self.target, chords, hold=hold), options)
 
     def type(
@@ -2056,7 +3410,13 @@ class VmVerbs:
         hold: float = 0.01,
         **options: Unpack[VmOptions],
     ) -> Outcome[None]:
-        """Types a text on the keyboards of VMs; the end of a line is Enter. It appears in no message and no log."""
+        """Types a text on the keyboards of VMs. It appears in no message and no log.
+
+        :param text: The text; the end of a line is Enter.
+        :param layout: The layout of the guest's keyboard, such as ``us`` or ``de``.
+        :param hold: For how many seconds each key stays down.
+        :raises RequestError: The layout is not known, or has no key for a character.
+        """
         return self._run(_verbs.type(self.target, text, layout=layout, hold=hold), options)
 
     def mouse(
@@ -2066,7 +3426,12 @@ class VmVerbs:
         hold: float = 0.05,
         **options: Unpack[VmOptions],
     ) -> Outcome[None]:
-        """Moves or clicks the mouse: ``move 50% 50%``, ``click 100 200 right``, ``scroll down 3``."""
+        """Moves or clicks the mouse.
+
+        :param action: ``move 50% 50%``, ``click 100 200 right``, ``scroll down 3``: places are pixels, or shares of the screen.
+        :param hold: For how many seconds a button stays down.
+        :raises RequestError: The action cannot be read.
+        """
         return self._run(_verbs.mouse(self.target, action, hold=hold), options)
 
     def run(
@@ -2081,6 +3446,8 @@ class VmVerbs:
         After the first Ctrl-C each VM finishes its present step and the teardown; the second ends it at once, as the end of a task or of a
         stream does. ``stop()`` of a stream does what the first Ctrl-C does.
 
+        :param scenario: The file, in YAML.
+        :param variables: Other values of variables of the file.
         :raises RequestError: What is wrong with the file or with one that it includes, a line for each.
         """
         return self._run(_verbs.run(scenario, self.target, variables=variables), options)
@@ -2089,7 +3456,7 @@ class VmVerbs:
         self,
         **options: Unpack[VmOptions],
     ) -> Outcome[Diagnosis]:
-        """Checks what lies between this machine and the agents of VMs."""
+        """Checks what lies between this machine and the agents of VMs. What it finds is in ``findings``, each with a hint."""
         return self._run(_verbs.diagnose(self.target), options)
 
     def operate(
@@ -2097,7 +3464,11 @@ class VmVerbs:
         operation: Mapping[str, Any],
         **options: Unpack[VmOptions],
     ) -> Outcome[Any]:
-        """Does any operation, given as JSON has it: ``{"op": "exec", "program": "uname"}``."""
+        """Does any operation, given as JSON has it: what programs that speak to the service's API send.
+
+        :param operation: Its name as ``op``, and its parameters.
+        :raises RequestError: There is no such operation, or it has no such parameter.
+        """
         return self._run(_verbs.operate(self.target, operation), options)
 
 
@@ -2123,7 +3494,8 @@ class AsyncVmVerbs:
         encoding: Optional[str] = None,
         **options: Unpack[VmOptions],
     ) -> Outcome[ExecReport]:
-        """Runs a program in guests, through their agents.
+        """Runs a program in guests, through their agents. An exit code other than 0 is a failure with the effect ``done``: ``data`` has the
+        output all the same.
 
         :param argv: The program and its arguments. They pass no shell; for a line of one, see :meth:`shell`.
         :param env: Its whole environment; without it that of the agent.
@@ -2131,6 +3503,7 @@ class AsyncVmVerbs:
         :param cwd: Its working folder.
         :param spool: A folder in the guest for its output, which may then have any size.
         :param encoding: The encoding of its output, if that is not UTF-8.
+        :raises RequestError: ``argv`` is empty, or ``encoding`` is not known.
         """
         return await self._run(_verbs.exec(self.target, argv, env=env, stdin=stdin, cwd=cwd, spool=spool, encoding=encoding), options)
 
@@ -2152,7 +3525,7 @@ class AsyncVmVerbs:
         self,
         **options: Unpack[VmOptions],
     ) -> Outcome[VmReport]:
-        """Asks for everything that hosts and agents know of VMs."""
+        """Asks for everything that hosts and agents know of VMs. An agent that does not answer is no failure: ``guest_error`` says why."""
         return await self._run(_verbs.info(self.target), options)
 
     async def start(
@@ -2162,11 +3535,12 @@ class AsyncVmVerbs:
         start_check: str = 'listed',
         **options: Unpack[VmOptions],
     ) -> Outcome[StateReport]:
-        """Starts VMs.
+        """Starts VMs. One that runs is left as it is, with the status ``unchanged``.
 
-        :param wait: True waits for the state, and for the guest's agent if it has one; ``"agent"`` fails without one; ``"state"`` waits
-            for the state alone.
+        :param wait: ``"state"`` waits until the VM runs; True also for the guest's agent, if the VM has one; ``"agent"`` for the agent, and
+            fails without one. They wait until the timeout.
         :param start_check: Which hosts are asked whether the VM runs there: ``listed``, ``all-hosts`` or ``nothing``.
+        :raises RequestError: ``wait`` is another word.
         """
         return await self._run(_verbs.start(self.target, wait=wait, start_check=start_check), options)
 
@@ -2176,7 +3550,11 @@ class AsyncVmVerbs:
         wait: Union[bool, str] = False,
         **options: Unpack[VmOptions],
     ) -> Outcome[StateReport]:
-        """Asks guests to power off. With ``wait``, True or ``"state"``, until they have."""
+        """Asks guests to power off, and does not wait for it. A guest may ignore it.
+
+        :param wait: True or ``"state"`` waits until they are off, until the timeout.
+        :raises RequestError: ``wait`` is another word: there is no agent to wait for.
+        """
         return await self._run(_verbs.shutdown(self.target, wait=wait), options)
 
     async def reboot(
@@ -2194,7 +3572,7 @@ class AsyncVmVerbs:
         wait: Union[bool, str] = False,
         **options: Unpack[VmOptions],
     ) -> Outcome[StateReport]:
-        """Resets VMs, as by the button. ``wait`` as of :meth:`start`."""
+        """Resets VMs, as by the button: what a guest has not written is lost. ``wait`` as of :meth:`start`."""
         return await self._run(_verbs.reset(self.target, wait=wait), options)
 
     async def destroy(
@@ -2203,7 +3581,7 @@ class AsyncVmVerbs:
         wait: Union[bool, str] = False,
         **options: Unpack[VmOptions],
     ) -> Outcome[StateReport]:
-        """Ends VMs at once, as by pulling the plug. ``wait`` as of :meth:`shutdown`."""
+        """Ends VMs at once, as by pulling the plug: what a guest has not written is lost. ``wait`` as of :meth:`shutdown`."""
         return await self._run(_verbs.destroy(self.target, wait=wait), options)
 
     async def suspend(
@@ -2212,7 +3590,7 @@ class AsyncVmVerbs:
         wait: Union[bool, str] = False,
         **options: Unpack[VmOptions],
     ) -> Outcome[StateReport]:
-        """Stops the virtual CPUs of VMs. With ``wait``, True or ``"state"``, until they are paused."""
+        """Stops the virtual CPUs of VMs. Their memory stays on the host. ``wait``, True or ``"state"``, waits until they are paused."""
         return await self._run(_verbs.suspend(self.target, wait=wait), options)
 
     async def resume(
@@ -2230,8 +3608,8 @@ class AsyncVmVerbs:
         wait: Union[bool, str] = False,
         **options: Unpack[VmOptions],
     ) -> Outcome[StateReport]:
-        """Writes the memory of VMs to files of their hosts, and powers them off. :meth:`start` lets them go on. ``wait`` as of
-        :meth:`shutdown`.
+        """Writes the memory of VMs to files of their hosts, and powers them off. :meth:`start` lets them go on. Allow for the time to write
+        the memory. ``wait`` as of :meth:`shutdown`.
         """
         return await self._run(_verbs.save(self.target, wait=wait), options)
 
@@ -2256,7 +3634,10 @@ class AsyncVmVerbs:
         on: bool,
         **options: Unpack[VmOptions],
     ) -> Outcome[None]:
-        """Sets whether VMs are started with their hosts."""
+        """Sets whether VMs are started with their hosts.
+
+        :param on: Whether they are.
+        """
         return await self._run(_verbs.autostart(self.target, on), options)
 
     async def xml(
@@ -2285,6 +3666,7 @@ class AsyncVmVerbs:
         :param description: What a person wants to say of it.
         :param disk_only: Not the memory of a VM that runs.
         :param quiesce: The guests' agents freeze the file systems meanwhile. Only with ``disk_only``.
+        :raises RequestError: ``name`` cannot be that of a snapshot, or ``quiesce`` is without ``disk_only``.
         """
         return await self._run(_verbs.snapshot_create(self.target, name, description=description, disk_only=disk_only, quiesce=quiesce), options)
 
@@ -2329,8 +3711,10 @@ class AsyncVmVerbs:
         force: bool = False,
         **options: Unpack[VmOptions],
     ) -> Outcome[ConsoleReport]:
-        """Captures serial consoles in files, as ``folder/HOST/VM.log``, until the timeout. Faults of the guests' kernels are counted.
+        """Captures serial consoles in files, as ``folder/HOST/VM.log``, until the timeout, which is the end and no failure. Faults of the
+        guests' kernels are counted.
 
+        :param folder: A folder of this machine, which is made if it is missing.
         :param device: The console's alias in the definition, such as ``serial1``; the first console without it.
         :param force: Takes the console from another client of the daemon.
         """
@@ -2344,11 +3728,12 @@ class AsyncVmVerbs:
         port: Optional[int] = None,
         **options: Unpack[VmOptions],
     ) -> Outcome[WaitReport]:
-        """Waits, until the timeout at most.
+        """Waits, until the timeout at most: then the status is ``timeout``.
 
         :param until: ``agent`` (it answers), or a state: ``running``, ``shut-off``, ``paused``, ``crashed``, ``pmsuspended``.
         :param exec: A program that has to end with exit code 0 in the guest; it is run again and again.
         :param port: A TCP port that a process in the guest has to listen on.
+        :raises RequestError: ``until`` is another word, or several of the three are given.
         """
         return await self._run(_verbs.wait(self.target, until, exec=exec, port=port), options)
 
@@ -2362,7 +3747,10 @@ class AsyncVmVerbs:
     ) -> Outcome[FileReport]:
         """Copies a file of this machine into guests.
 
+        :param source: The file of this machine.
+        :param destination: The path in the guest. What is there is replaced.
         :param recursive: The file may be a folder, which is copied with all that is in it.
+        :raises RequestError: The file cannot be read.
         """
         return await self._run(_verbs.push(self.target, source, destination, recursive=recursive), options)
 
@@ -2376,6 +3764,8 @@ class AsyncVmVerbs:
     ) -> Outcome[FileReport]:
         """Copies a file out of guests, into a folder of this machine: each to ``destination/HOST/VM/NAME``.
 
+        :param path: The path in the guest.
+        :param destination: The folder of this machine, which is made if it is missing.
         :param recursive: The file may be a folder, which is copied with all that is in it.
         """
         return await self._run(_verbs.pull(self.target, path, destination, recursive=recursive), options)
@@ -2387,7 +3777,11 @@ class AsyncVmVerbs:
         screen: int = 0,
         **options: Unpack[VmOptions],
     ) -> Outcome[ScreenshotReport]:
-        """Takes pictures of screens, as ``folder/HOST/VM.png``."""
+        """Takes pictures of screens, as ``folder/HOST/VM.png``.
+
+        :param folder: A folder of this machine, which is made if it is missing.
+        :param screen: The number of the screen, from 0.
+        """
         return await self._run(_verbs.screenshot(self.target, folder, screen=screen), options)
 
     async def qmp(
@@ -2396,7 +3790,12 @@ class AsyncVmVerbs:
         arguments: Optional[Mapping[str, Any]] = None,
         **options: Unpack[VmOptions],
     ) -> Outcome[Any]:
-        """Sends a command to the monitors of QEMU, and yields the replies as they are."""
+        """Sends a command to the monitors of QEMU, and yields the replies as they are. libvirt does not know what they change: a VM that gets
+        commands other than looks is marked as tainted.
+
+        :param command: The command's name.
+        :param arguments: Its arguments, as JSON has them.
+        """
         return await self._run(_verbs.qmp(self.target, command, arguments), options)
 
     async def qga(
@@ -2405,7 +3804,11 @@ class AsyncVmVerbs:
         arguments: Optional[Mapping[str, Any]] = None,
         **options: Unpack[VmOptions],
     ) -> Outcome[Any]:
-        """Sends a command to guest agents, and yields the replies as they are."""
+        """Sends a command to guest agents, and yields the replies as they are.
+
+        :param command: The command's name.
+        :param arguments: Its arguments, as JSON has them.
+        """
         return await self._run(_verbs.qga(self.target, command, arguments), options)
 
     async def key(
@@ -2415,7 +3818,12 @@ class AsyncVmVerbs:
         hold: float = 0.01,
         **options: Unpack[VmOptions],
     ) -> Outcome[None]:
-        """Presses keys, such as ``ctrl-alt-del``; of several chords one after the other."""
+        """Presses keys; of several chords one after the other.
+
+        :param chords: Keys, joined by ``-`` where they are pressed together: ``ctrl-alt-del``, or ``["alt-f2", "ret"]``.
+        :param hold: For how many seconds each stays down.
+        :raises RequestError: There is no key of this name.
+        """
         return await self._run(_verbs.key(self.target, chords, hold=hold), options)
 
     async def type(
@@ -2426,7 +3834,13 @@ class AsyncVmVerbs:
         hold: float = 0.01,
         **options: Unpack[VmOptions],
     ) -> Outcome[None]:
-        """Types a text on the keyboards of VMs; the end of a line is Enter. It appears in no message and no log."""
+        """Types a text on the keyboards of VMs. It appears in no message and no log.
+
+        :param text: The text; the end of a line is Enter.
+        :param layout: The layout of the guest's keyboard, such as ``us`` or ``de``.
+        :param hold: For how many seconds each key stays down.
+        :raises RequestError: The layout is not known, or has no key for a character.
+        """
         return await self._run(_verbs.type(self.target, text, layout=layout, hold=hold), options)
 
     async def mouse(
@@ -2436,7 +3850,12 @@ class AsyncVmVerbs:
         hold: float = 0.05,
         **options: Unpack[VmOptions],
     ) -> Outcome[None]:
-        """Moves or clicks the mouse: ``move 50% 50%``, ``click 100 200 right``, ``scroll down 3``."""
+        """Moves or clicks the mouse.
+
+        :param action: ``move 50% 50%``, ``click 100 200 right``, ``scroll down 3``: places are pixels, or shares of the screen.
+        :param hold: For how many seconds a button stays down.
+        :raises RequestError: The action cannot be read.
+        """
         return await self._run(_verbs.mouse(self.target, action, hold=hold), options)
 
     async def run(
@@ -2451,6 +3870,8 @@ class AsyncVmVerbs:
         After the first Ctrl-C each VM finishes its present step and the teardown; the second ends it at once, as the end of a task or of a
         stream does. ``stop()`` of a stream does what the first Ctrl-C does.
 
+        :param scenario: The file, in YAML.
+        :param variables: Other values of variables of the file.
         :raises RequestError: What is wrong with the file or with one that it includes, a line for each.
         """
         return await self._run(_verbs.run(scenario, self.target, variables=variables), options)
@@ -2459,7 +3880,7 @@ class AsyncVmVerbs:
         self,
         **options: Unpack[VmOptions],
     ) -> Outcome[Diagnosis]:
-        """Checks what lies between this machine and the agents of VMs."""
+        """Checks what lies between this machine and the agents of VMs. What it finds is in ``findings``, each with a hint."""
         return await self._run(_verbs.diagnose(self.target), options)
 
     async def operate(
@@ -2467,5 +3888,9 @@ class AsyncVmVerbs:
         operation: Mapping[str, Any],
         **options: Unpack[VmOptions],
     ) -> Outcome[Any]:
-        """Does any operation, given as JSON has it: ``{"op": "exec", "program": "uname"}``."""
+        """Does any operation, given as JSON has it: what programs that speak to the service's API send.
+
+        :param operation: Its name as ``op``, and its parameters.
+        :raises RequestError: There is no such operation, or it has no such parameter.
+        """
         return await self._run(_verbs.operate(self.target, operation), options)

@@ -16,11 +16,19 @@ from typing import TYPE_CHECKING, Any, Dict, Iterable, List, Mapping, Optional, 
 from urllib.parse import urlsplit
 from weakref import WeakSet
 
-from . import _native, _reservations
+from . import _native, _plans, _reservations
 from ._errors import ConfigError, closed
-from ._faces import AsyncStreamedVerbs, AsyncVerbs, StreamedVerbs, Verbs
+from ._faces import (
+    AsyncPlannedVerbs,
+    AsyncStreamedVerbs,
+    AsyncVerbs,
+    PlannedVerbs,
+    StreamedVerbs,
+    Verbs,
+)
 from ._loops import loop
 from ._outcomes import Outcome, Outcomes
+from ._plans import Plan
 from ._reservations import Reservation, Reserved
 from ._statistics import Statistics
 from ._streams import (
@@ -33,7 +41,17 @@ from ._streams import (
     Samples,
     Stream,
 )
-from ._verbs import Operation, Options, Selectors, VmOptions, console_lines, request, selected, vms
+from ._verbs import (
+    Operation,
+    Options,
+    Selectors,
+    VmOptions,
+    console_lines,
+    refuse_journals,
+    request,
+    selected,
+    vms,
+)
 from ._vm import AsyncVm, Vm, only
 
 if sys.version_info >= (3, 11):
@@ -151,6 +169,15 @@ class _Base:
         """Begins a run, for the faces of this fleet."""
         return self._core.start(json.dumps(request(operation, options)))
 
+    def planned(self, operation: Operation[Any], options: Options) -> Plan:
+        """Plans, for ``plan``."""
+        return _plans.read(self._core.plan(json.dumps(request(operation, options))))
+
+    async def planned_in_loop(self, operation: Operation[Any], options: Options) -> Plan:
+        """Plans, for ``plan``."""
+        asked = json.dumps(request(operation, options))
+        return _plans.read(await loop().answer(lambda bridge, number: self._core.plan_into(asked, bridge, number)))
+
 
 class Fleet(_Base, Verbs):
     """A fleet of virtual machines.
@@ -169,7 +196,7 @@ class Fleet(_Base, Verbs):
 
     Each verb of :class:`Verbs` returns when every target has its outcome. It takes further options by name: ``timeout`` (seconds for
     each target), ``deadline`` (seconds for all), ``parallel``, ``per_host``, ``retries``, ``max_failures``, ``serial``, ``exclude``,
-    ``state`` and ``labels``.
+    ``state``, ``labels``, ``journal`` and ``resume``.
 
     :raises ConfigError: The settings cannot be used; or ``config``, ``hosts`` or a section ``[hosts]`` name no host.
 
@@ -181,8 +208,22 @@ class Fleet(_Base, Verbs):
 
     @property
     def stream(self) -> Streamed:
-        """The same verbs, each as an iterator of outcomes in the order in which they come."""
+        """The same verbs, each as an iterator of outcomes in the order in which they come.
+
+        >>> sorted(outcome.target for outcome in fleet.stream.exec("h1/*", ["true"]))
+        ['h1/vm1', 'h1/vm2']
+        """
         return Streamed(self)
+
+    @property
+    def plan(self) -> Planned:
+        """The same verbs, each as a plan: what it would do now. Nothing is changed, as with ``atp --dry-run``.
+
+        >>> plan = fleet.plan.shutdown("h1/*")
+        >>> [target.target for target in plan.to_do], plan.disruptive
+        (['h1/vm1', 'h1/vm2'], True)
+        """
+        return Planned(self)
 
     def _run(self, operation: Operation[D], options: Options) -> Outcomes[D]:
         return Outcomes(self._core.run(json.dumps(request(operation, options))))
@@ -193,6 +234,10 @@ class Fleet(_Base, Verbs):
         :param target: Its selector, such as ``host1/db``.
         :raises OutcomeError: It was not found, or its host could not be asked.
         :raises RequestError: The selector means several VMs, or none.
+
+        >>> vm = fleet.vm("h1/vm1")
+        >>> vm.exec(["uname"]).unwrap().stdout.text, vm.state()
+        ('Linux\\n', 'running')
         """
         return Vm(self, only(self.vms(target, **options), target))
 
@@ -213,6 +258,11 @@ class Fleet(_Base, Verbs):
 
         :param qemu: The events of QEMU's monitors too.
         :param timeout: For how many seconds; without it there is no end.
+
+        >>> with fleet.events("h1/*", timeout=60) as events:
+        ...     first = next(events)
+        >>> first.item, first.host
+        ('present', 'h1')
         """
         return Events(self.watch(selected(targets, exclude, None, labels), qemu, timeout))
 
@@ -227,11 +277,21 @@ class Fleet(_Base, Verbs):
         """Lines of serial consoles as they are written, until the timeout. A VM that cannot be captured has a line with an ``error``.
 
         The parameters are those of :meth:`console`.
+
+        >>> with fleet.console_lines("h1/vm1", timeout=60) as lines:
+        ...     next(lines).vm
+        'vm1'
         """
         return ConsoleLines(self.listen(console_lines(targets, device=device, force=force), options))
 
     def hosts(self) -> List[Host]:
-        """The hosts, by their names. None of them is asked anything."""
+        """The hosts, by their names. None of them is asked anything.
+
+        :raises ServiceError: The service does not answer.
+
+        >>> [host.id for host in fleet.hosts()]
+        ['h1', 'h2']
+        """
         return _hosts_of(self._core.hosts())
 
     def stats(
@@ -246,8 +306,12 @@ class Fleet(_Base, Verbs):
     ) -> Statistics:
         """Measures what VMs use.
 
-        :param interval: Seconds that are measured over.
+        :param interval: Seconds that are measured over, 0.1 at least.
         :param count: How many times in a row.
+
+        >>> statistics = fleet.stats("h1/*", interval=0.5)
+        >>> {vm.host for vm in statistics} <= {"h1"}
+        True
         """
         _at_least_one(count)
         rounds: List[Statistics] = []
@@ -284,7 +348,12 @@ class Fleet(_Base, Verbs):
             their time ends, or ``fleet.release(owner)``.
 
         Of the options, a service takes those that say which VMs: ``exclude``, ``state`` and ``labels``.
+
+        >>> with fleet.reserve("h1/*", count=2, file="reservations", owner="nightly") as reserved:
+        ...     reserved.targets
+        ['h1/vm1', 'h1/vm2']
         """
+        refuse_journals(options)
         place = self.place(file)
         attempt: Union[_reservations.Attempt, _reservations.ServiceAttempt]
         if place is None:
@@ -315,6 +384,11 @@ class Fleet(_Base, Verbs):
 
         :param file: The file of the reservations, as of :meth:`reserve`.
         :param targets: Of which VMs, by the names that they were reserved under; without it of all.
+        :raises ServiceError: The service refused it or did not answer.
+
+        >>> _ = fleet.reserve("h1/*", count=2, file="reservations", owner="nightly")
+        >>> [one.vm for one in fleet.release("nightly", "reservations", targets="h1/vm2")]
+        ['vm2']
         """
         return self.end(owner, file, targets)
 
@@ -322,6 +396,11 @@ class Fleet(_Base, Verbs):
         """The reservations that have not ended, of all owners.
 
         :param file: The file of the reservations, as of :meth:`reserve`.
+        :raises ServiceError: The service refused it or did not answer.
+
+        >>> _ = fleet.reserve("h1/vm1", file="reservations", owner="nightly")
+        >>> [(one.target, one.owner) for one in fleet.reservations("reservations")]
+        [('h1/vm1', 'nightly')]
         """
         return _reservations.listed(self._core, self.place(file))
 
@@ -348,6 +427,11 @@ class AsyncFleet(_Base, AsyncVerbs):
     def stream(self) -> AsyncStreamed:
         """The same verbs, each for ``async for``."""
         return AsyncStreamed(self)
+
+    @property
+    def plan(self) -> AsyncPlanned:
+        """As :attr:`Fleet.plan`: ``await fleet.plan.reboot("web-*")``."""
+        return AsyncPlanned(self)
 
     async def _run(self, operation: Operation[D], options: Options) -> Outcomes[D]:
         return Outcomes(await _collected(self.begin(operation, options)))
@@ -423,6 +507,7 @@ class AsyncFleet(_Base, AsyncVerbs):
         **options: Unpack[Options],
     ) -> Reserved:
         """As :meth:`Fleet.reserve`: ``async with await fleet.reserve(...) as reserved``."""
+        refuse_journals(options)
         place = self.place(file)
         attempt: Union[_reservations.Attempt, _reservations.ServiceAttempt]
         if place is None:
@@ -516,6 +601,26 @@ class AsyncStreamed(AsyncStreamedVerbs):
 
     def _run(self, operation: Operation[D], options: Options) -> AsyncStream[D]:
         return AsyncStream(self._fleet.begin(operation, options))
+
+
+class Planned(PlannedVerbs):
+    """The verbs of a :class:`Fleet`, each as a plan."""
+
+    def __init__(self, fleet: _Base) -> None:
+        self._fleet = fleet
+
+    def _run(self, operation: Operation[Any], options: Options) -> Plan:
+        return self._fleet.planned(operation, options)
+
+
+class AsyncPlanned(AsyncPlannedVerbs):
+    """The verbs of an :class:`AsyncFleet`, each as a plan to await."""
+
+    def __init__(self, fleet: _Base) -> None:
+        self._fleet = fleet
+
+    async def _run(self, operation: Operation[Any], options: Options) -> Plan:
+        return await self._fleet.planned_in_loop(operation, options)
 
 
 async def _collected(run: _native.Run) -> _native.Outcomes:

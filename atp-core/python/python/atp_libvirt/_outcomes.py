@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 from typing import (
     Any,
     Callable,
@@ -23,6 +25,13 @@ from ._table import Table
 from ._verbs import escaped
 
 D = TypeVar("D")
+
+
+def selector(host: Optional[str], vm: Optional[str]) -> str:
+    """The selector of one target alone."""
+    if vm is None:
+        return f"{host}/" if host else ""
+    return f"{host or '*'}/{escaped(vm)}"
 
 
 class Outcome(Generic[D]):
@@ -48,9 +57,7 @@ class Outcome(Generic[D]):
     @property
     def target(self) -> str:
         """The selector of this target alone: ``HOST/VM``, or ``HOST/`` if it is the host."""
-        if self.vm is None:
-            return f"{self.host}/" if self.host else ""
-        return f"{self.host or '*'}/{escaped(self.vm)}"
+        return selector(self.host, self.vm)
 
     @property
     def uuid(self) -> Optional[str]:
@@ -86,6 +93,11 @@ class Outcome(Generic[D]):
     def attempts(self) -> int:
         """The number of attempts; 0 if it was never started."""
         return self._native.attempts
+
+    @property
+    def from_earlier_run(self) -> bool:
+        """Whether an earlier run of the same journal did this, with ``resume``; it was not repeated."""
+        return self._native.is_from_earlier_run
 
     @property
     def duration(self) -> float:
@@ -180,6 +192,16 @@ class Outcomes(Table, Generic[D]):
         """What a person should know about how the targets were found."""
         return self._native.notices
 
+    @property
+    def done_before(self) -> int:
+        """With ``resume``: the number of targets that an earlier run has done. They have no outcome here."""
+        return self._native.done_before
+
+    @property
+    def run_number(self) -> Optional[int]:
+        """The number of the run in the service that ran it, for ``resume``; None without a service."""
+        return self._native.run_number
+
     def raise_for_failures(self, *, empty: bool = False) -> Outcomes[D]:
         """Returns itself if every target succeeded.
 
@@ -187,7 +209,7 @@ class Outcomes(Table, Generic[D]):
         :raises FailedOutcomes: One or more did not.
         :raises RequestError: No VM was selected.
         """
-        if not empty and not len(self) and self._native.statistics is not None:
+        if not empty and not len(self) and self._native.statistics is not None and not self.done_before:
             raise _errors.nothing_selected()
         failures = self.failed
         if failures:
@@ -212,6 +234,27 @@ class Outcomes(Table, Generic[D]):
             groups.setdefault((key or _likeness)(outcome), []).append(index)
         by_size = sorted(groups.items(), key=lambda group: -len(group[1]))
         return {key: Outcomes(self._native.select(indices)) for key, indices in by_size}
+
+    def to_junit(self, path: Union[str, os.PathLike[str]], *, title: Optional[str] = None) -> None:
+        """Writes them to a file as JUnit XML, as ``atp --junit`` does: a test case for each target, of a scenario for each step.
+
+        :param title: The suite's name; without it the operation's, or the scenario's.
+        :raises OSError: The file cannot be written.
+
+        >>> fleet.exec("h1/*", ["true"]).to_junit("report.xml", title="nightly")
+        """
+        Path(path).write_text(self._native.junit(title), encoding="utf-8")
+
+    def to_html(self, path: Union[str, os.PathLike[str]], *, title: Optional[str] = None) -> None:
+        """Writes them to a file as one HTML page, as ``atp --html`` does, with pictures and texts of the evidence. It needs no
+        network and no scripts. Its bars show how long each target took.
+
+        :param title: The page's title; without it the operation's name, or the scenario's.
+        :raises OSError: The file cannot be written.
+
+        >>> fleet.exec("h1/*", ["true"]).to_html("report.html")
+        """
+        Path(path).write_text(self._native.html(os.fspath(path), title), encoding="utf-8")
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         return self._native.arrow_stream(requested_schema)

@@ -171,6 +171,11 @@ class Stream(_Iterator[Outcome[D]]):
         """Starts no more targets, and ends captures of consoles with what they have. Outcomes still come."""
         cast("_native.Run", self._source).stop()
 
+    @property
+    def run_number(self) -> Optional[int]:
+        """The number of the run in the service, for ``resume``. None before the run was begun there, and without a service."""
+        return cast("_native.Run", self._source).run_number
+
     def _read(self, portion: Any) -> List[Outcome[D]]:
         return _outcomes(portion)
 
@@ -181,6 +186,11 @@ class AsyncStream(_AsyncIterator[Outcome[D]]):
     def stop(self) -> None:
         """As :meth:`Stream.stop`."""
         cast("_native.Run", self._source).stop()
+
+    @property
+    def run_number(self) -> Optional[int]:
+        """As :attr:`Stream.run_number`."""
+        return cast("_native.Run", self._source).run_number
 
     def _read(self, portion: Any) -> List[Outcome[D]]:
         return _outcomes(portion)
