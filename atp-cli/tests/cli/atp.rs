@@ -6,10 +6,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use atp_fleet::{Fleet, FleetOptions};
 use serde_json::Value;
+use tokio::runtime::Runtime;
 
 /// A host that needs no daemon: one running domain, `test`.
 pub(crate) const DEMO: &str = "demo=test:///default";
+
+/// The settings of a fleet on which the native engine is used.
+pub(crate) const NATIVE: &str = "[transport]\nengine = \"native\"\n";
 
 /// Variables that would change what the command does, wherever the tests are run.
 const FOREIGN: [&str; 7] = [
@@ -21,6 +26,16 @@ const FOREIGN: [&str; 7] = [
     "XDG_CACHE_HOME",
     "XDG_CONFIG_HOME",
 ];
+
+/// A simulated fleet, a home with a file of settings for it, the path of that file, and what runs the fleet as long as it is kept.
+/// `more` are settings besides the hosts.
+pub(crate) fn simulated(options: FleetOptions, more: &str) -> (Fleet, Home, String, Runtime) {
+    let runtime = Runtime::new().unwrap();
+    let fleet = runtime.block_on(Fleet::start(options)).unwrap();
+    let home = Home::new();
+    let settings = home.write("fleet.toml", &format!("{}{more}", fleet.settings())).display().to_string();
+    (fleet, home, settings, runtime)
+}
 
 /// A separate home folder, with only the configuration that a test writes.
 pub(crate) struct Home {

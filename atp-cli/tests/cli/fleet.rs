@@ -8,7 +8,7 @@ use atp_fleet::{Fleet, FleetOptions, HostFault, VmFault};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-use crate::atp::{Home, Run};
+use crate::atp::{Home, Run, simulated};
 
 /// The engines.
 const ENGINES: [&str; 2] = ["library", "native"];
@@ -32,11 +32,8 @@ impl Bed {
     }
 
     fn with(engine: &str, options: FleetOptions) -> Self {
-        let runtime = Runtime::new().unwrap();
-        let fleet = runtime.block_on(Fleet::start(options)).unwrap();
-        let home = Home::new();
-        let settings = format!("{}[transport]\nengine = \"{engine}\"\n", fleet.settings());
-        let settings = home.write("fleet.toml", &settings).display().to_string();
+        let (fleet, home, settings, runtime) =
+            simulated(options, &format!("[transport]\nengine = \"{engine}\"\n"));
         Bed { fleet, home, settings, _runtime: runtime }
     }
 

@@ -8,7 +8,7 @@ use atp_fleet::{Fleet, FleetOptions, VmFault};
 use serde_json::json;
 use tokio::runtime::Runtime;
 
-use crate::atp::{Home, Run};
+use crate::atp::{Home, NATIVE, Run, simulated};
 
 const VMS: u64 = 20;
 
@@ -25,12 +25,8 @@ struct Bed {
 impl Bed {
     /// Two hosts with ten VMs each, which have the snapshot `clean`.
     fn new() -> Self {
-        let runtime = Runtime::new().unwrap();
         let options = FleetOptions { hosts: 2, vms: 10, seed: 7, ..FleetOptions::default() };
-        let fleet = runtime.block_on(Fleet::start(options)).unwrap();
-        let home = Home::new();
-        let settings = format!("{}[transport]\nengine = \"native\"\n", fleet.settings());
-        let settings = home.write("fleet.toml", &settings).display().to_string();
+        let (fleet, home, settings, runtime) = simulated(options, NATIVE);
         let bed = Bed { fleet, home, settings, _runtime: runtime };
         bed.run(&["snapshot", "create", "*", "clean"]).exits(0);
         bed

@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
-use crate::atp::{Home, Run};
+use crate::atp::{Home, Run, simulated};
 
 /// A host with so many VMs.
 struct Bed {
@@ -24,11 +24,8 @@ struct Bed {
 
 impl Bed {
     fn new(vms: u32) -> Bed {
-        let runtime = Runtime::new().unwrap();
         let options = FleetOptions { hosts: 1, vms, ..FleetOptions::default() };
-        let fleet = runtime.block_on(Fleet::start(options)).unwrap();
-        let home = Home::new();
-        let settings = home.write("fleet.toml", &fleet.settings()).display().to_string();
+        let (fleet, home, settings, runtime) = simulated(options, "");
         let file = home.path("reserved").display().to_string();
         Bed { home, settings, file, _fleet: fleet, _runtime: runtime }
     }

@@ -7,7 +7,7 @@ use atp_fleet::{Exit, Fleet, FleetOptions, Programs, VmFault};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-use crate::atp::Home;
+use crate::atp::{Home, NATIVE, simulated};
 
 struct Bed {
     fleet: Fleet,
@@ -19,7 +19,6 @@ struct Bed {
 impl Bed {
     /// A host with two VMs. In `vm2` the shell is killed that looks at a file.
     fn new() -> Self {
-        let runtime = Runtime::new().unwrap();
         let programs = Programs::new(|execution| {
             let looks = execution.args.iter().any(|word| word.contains("stat -L"));
             (execution.vm == "vm2" && looks).then(|| Exit { code: 137, ..Exit::default() })
@@ -31,10 +30,7 @@ impl Bed {
             programs: Some(programs.into()),
             ..FleetOptions::default()
         };
-        let fleet = runtime.block_on(Fleet::start(options)).unwrap();
-        let home = Home::new();
-        let settings = format!("{}[transport]\nengine = \"native\"\n", fleet.settings());
-        let settings = home.write("fleet.toml", &settings).display().to_string();
+        let (fleet, home, settings, runtime) = simulated(options, NATIVE);
         Bed { fleet, home, settings, _runtime: runtime }
     }
 

@@ -1,10 +1,9 @@
 //! `stats` and `journal show`, on libvirt's test driver and on a simulated fleet.
 
-use atp_fleet::{Fleet, FleetOptions};
+use atp_fleet::FleetOptions;
 use serde_json::Value;
-use tokio::runtime::Runtime;
 
-use crate::atp::{DEMO, Home};
+use crate::atp::{DEMO, Home, simulated};
 
 #[test]
 fn a_driver_that_counts_little_is_measured_as_far_as_it_does() {
@@ -17,11 +16,8 @@ fn a_driver_that_counts_little_is_measured_as_far_as_it_does() {
 
 #[test]
 fn each_interval_has_its_rows_and_a_missing_vm_is_told() {
-    let runtime = Runtime::new().unwrap();
     let options = FleetOptions { hosts: 2, vms: 2, ..FleetOptions::default() };
-    let fleet = runtime.block_on(Fleet::start(options)).unwrap();
-    let home = Home::new();
-    let settings = home.write("fleet.toml", &fleet.settings()).display().to_string();
+    let (_fleet, home, settings, _runtime) = simulated(options, "");
     let run = |args: &[&str]| home.run(["--config", &settings, "stats"].iter().chain(args));
     let measured = run(&["*", "--interval", "500ms", "--count", "3", "-o", "csv"]).exits(0).stdout;
     assert_eq!(measured.lines().count(), 1 + 3 * 4, "{measured}");

@@ -8,12 +8,11 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use atp_fleet::{Fleet, FleetOptions};
+use atp_fleet::FleetOptions;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
-use tokio::runtime::Runtime;
 
-use crate::atp::{DEMO, Home};
+use crate::atp::{DEMO, Home, NATIVE, simulated};
 
 /// Time limit for what is soon on the screen; the machine may be busy.
 const SOON: Duration = Duration::from_secs(120);
@@ -114,13 +113,9 @@ fn rows(text: &str) -> impl Iterator<Item = &str> {
 
 #[test]
 fn hosts_and_vms_are_shown_one_that_hangs_is_stale_and_a_selector_filters() {
-    let runtime = Runtime::new().unwrap();
     let faults = "hung=1".parse().unwrap();
     let options = FleetOptions { hosts: 3, vms: 20, faults, ..FleetOptions::default() };
-    let fleet = runtime.block_on(Fleet::start(options)).unwrap();
-    let home = Home::new();
-    let settings = format!("{}[transport]\nengine = \"native\"\n", fleet.settings());
-    let settings = home.write("fleet.toml", &settings).display().to_string();
+    let (_fleet, home, settings, _runtime) = simulated(options, NATIVE);
     let mut top = Terminal::start(&home, 160, &["--config", &settings, "top", "--interval", "1s"]);
     top.shows("the fleet", |text| {
         text.contains("3 hosts, 0 stale; 60 VMs, 60 running, 1 stale") && rows(text).count() == 60

@@ -112,9 +112,12 @@ fn start(program: &str, mut command: Command, progress: &Progress<'_>) -> Result
     progress.set(Stage::Command);
     let failed = |source| ConnectFailure::Command { command: program.to_owned(), source };
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.process_group(0).kill_on_drop(true).spawn().map_err(failed)?;
+    // The guard is there first, so that no moment is left in which this process could end and leave the command behind.
+    let guard = guard();
+    let group = guard.as_ref().and_then(pid).map_or(0, Pid::as_raw_pid);
+    let mut child = command.process_group(group).kill_on_drop(true).spawn().map_err(failed)?;
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-    let group = Group { _guard: child.id().and_then(watch), leader: child };
+    let group = Group { guard, command: child };
     let (Some(stdin), Some(stdout), Some(stderr)) = (stdin, stdout, stderr) else {
         return Err(failed(io::Error::other("a pipe is missing")));
     };
@@ -126,30 +129,32 @@ fn start(program: &str, mut command: Command, progress: &Progress<'_>) -> Result
 /// of its input, so it reads an end of file when this process ends, also by SIGKILL.
 const GUARD: &str = "read -r never; kill -KILL 0";
 
-/// Starts a guard in the group of this leader. Without one the command itself has to notice that its output is not read.
-fn watch(leader: u32) -> Option<Child> {
+/// Starts a guard, in a group of its own. Without one the command itself has to notice that its output is not read.
+fn guard() -> Option<Child> {
     let mut guard = Command::new("sh");
     guard.args(["-c", GUARD]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-    guard.process_group(i32::try_from(leader).ok()?).kill_on_drop(true);
-    let started = guard.spawn();
+    let started = guard.process_group(0).kill_on_drop(true).spawn();
     if let Err(error) = &started {
         tracing::debug!(%error, "no guard of a command");
     }
     started.ok()
 }
 
+/// While it has an id it was not waited for, so that the number cannot be another's.
+fn pid(child: &Child) -> Option<Pid> {
+    Pid::from_raw(i32::try_from(child.id()?).ok()?)
+}
+
 /// A process group, which is killed when this is dropped, and when this process ends.
 struct Group {
-    leader: Child,
-    /// In the group too.
-    _guard: Option<Child>,
+    /// Its leader, if it could be started.
+    guard: Option<Child>,
+    command: Child,
 }
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // Its leader was not waited for while it has an id, so that the number cannot be another's.
-        let leader = self.leader.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        if let Some(leader) = leader {
+        if let Some(leader) = pid(self.guard.as_ref().unwrap_or(&self.command)) {
             let _over = kill_process_group(leader, Signal::KILL);
         }
     }
