@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from atp_libvirt import Fleet, NotFreeError
 from atp_libvirt.pytest_plugin import _file_name
-from conftest import Simulated
+from conftest import FLEET, Simulated
 
 SUITE = '''
 import os, time
@@ -166,6 +166,41 @@ def test_a_vm_of_a_worker_that_died_is_taken_back_first(
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240)
     assert "1 failed, 1 passed" in result.stdout, result.stdout + result.stderr
     assert "crashed" in result.stdout
+    # The reservation of the one that died was taken over, and has ended.
+    assert re.search(r"h1/vm1 was taken back to its snapshot atp-test-\w+: a test has left it changed", result.stdout)
+    with Fleet(simulated.config) as fleet:
+        assert not with_file or fleet.reservations(tmp_path / "reservations") == []
+
+
+def test_a_vm_that_others_may_have_had_since_is_not_taken_back(simulated: Simulated, tmp_path: Path) -> None:
+    (tmp_path / "test_suite.py").write_text(DYING)
+    reservations = tmp_path / "reservations"
+    command = [sys.executable, "-m", "pytest", "-q", f"--atp-config={simulated.config}", "--atp-wait=1"]
+    reserving = f"--atp-reservations={reservations}"
+    dies = subprocess.run([*command, reserving, "-k", "dies"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert dies.returncode == 1, dies.stdout + dies.stderr
+    with Fleet(simulated.config) as fleet:
+        try:
+            (left,) = fleet.reservations(reservations)
+            # Another job has the VM, and gives it back.
+            fleet.release(left.owner, reservations)
+            fleet.reserve("h1/vm1", file=reservations).release()
+            for options in ([reserving], []):
+                later = subprocess.run(
+                    [*command, *options, "-k", "finds"], cwd=tmp_path, capture_output=True, text=True, timeout=120
+                )
+                assert f"had reserved it as {left.owner} until" in later.stdout, later.stdout + later.stderr
+                assert "others may have used it since" in later.stdout
+                assert fleet.vms("h1/vm1").values()[0].state == "paused"
+            given_back = re.search(r"truncate -s 0 \S+\.lock", later.stdout)
+            assert given_back is not None, later.stdout
+        finally:
+            for snapshot in fleet.snapshot_list("h1/vm1").values()[0].snapshots:
+                fleet.snapshot_delete("h1/vm1", snapshot.name).raise_for_failures()
+            fleet.resume("h1/vm1").raise_for_failures()
+    subprocess.run(given_back.group(0), shell=True, check=True)
+    later = subprocess.run([*command, "-k", "finds"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert "1 passed" in later.stdout, later.stdout + later.stderr
 
 
 HALF_MADE = """
@@ -174,7 +209,7 @@ import pytest
 from atp_libvirt import pytest_plugin
 
 if "HANGS" in os.environ:
-    pytest_plugin._SNAPSHOT_TIMEOUT = 2
+    pytest_plugin._SNAPSHOT_TIMEOUT = pytest_plugin._AGENT_PATIENCE = 2
 
 @pytest.mark.vms("h2/vm2", isolate="snapshot")
 def test_1_has_no_snapshot(vm):
@@ -186,9 +221,14 @@ def test_2_does_not_get_what_is_not_clear(vm):
 """
 
 
-def test_a_vm_whose_snapshot_is_not_clear_goes_to_no_test(simulated: Simulated, tmp_path: Path) -> None:
+@pytest.mark.parametrize("with_file", [False, True])
+def test_a_vm_whose_snapshot_is_not_clear_goes_to_no_test(
+    simulated: Simulated, tmp_path: Path, with_file: bool
+) -> None:
     (tmp_path / "test_suite.py").write_text(HALF_MADE)
     command = [sys.executable, "-m", "pytest", "-q", f"--atp-config={simulated.config}"]
+    if with_file:
+        command.append(f"--atp-reservations={tmp_path}/reservations")
     simulated.fault("h2/vm2", "hung")
     try:
         environment = {**os.environ, "HANGS": "1"}
@@ -198,33 +238,205 @@ def test_a_vm_whose_snapshot_is_not_clear_goes_to_no_test(simulated: Simulated, 
         simulated.heal("h2/vm2")
     assert "2 errors" in result.stdout, result.stdout + result.stderr
     assert "only 0 became free" in result.stdout
-    # When it answers again, a later session takes it back first.
+    assert re.search(r"not taken back: the next test does that, or a person -+\nh2/vm2\n", result.stdout)
+    # When it answers again, a later session takes it back first, though it is still reserved.
     result = subprocess.run([*command, "-k", "not_clear"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert "1 passed" in result.stdout, result.stdout + result.stderr
 
 
 LATE = """
-import time
+import os, time
+from datetime import datetime, timedelta, timezone
 import pytest
 
 @pytest.mark.vms("h1/vm1")
-def test_takes_too_long(vm):
+def test_takes_too_long(vm, fleet):
+    (reserved,) = fleet.reservations(os.environ["RESERVATIONS"])
+    # There is time to take it back.
+    assert reserved.until > datetime.now(timezone.utc) + timedelta(minutes=4)
     time.sleep(4)
 """
 
 
-def test_a_reservation_that_ends_before_its_test_is_an_error(simulated: Simulated, tmp_path: Path) -> None:
+def test_a_test_that_takes_longer_than_its_reservation_is_an_error(simulated: Simulated, tmp_path: Path) -> None:
     (tmp_path / "test_suite.py").write_text(LATE)
+    reservations = f"{tmp_path}/reservations"
     command = [sys.executable, "-m", "pytest", "-q", f"--atp-config={simulated.config}", "--atp-reserve-for=3"]
     result = subprocess.run(
-        [*command, f"--atp-reservations={tmp_path}/reservations"],
+        [*command, f"--atp-reservations={reservations}"],
         cwd=tmp_path,
+        env={**os.environ, "RESERVATIONS": reservations},
         capture_output=True,
         text=True,
         timeout=120,
     )
     assert "1 passed, 1 error" in result.stdout, result.stdout + result.stderr
-    assert "the reservation ended while the test went on" in result.stdout
+    assert "the test took longer than its VMs are reserved for" in result.stdout
+
+
+TEARDOWN = """
+import pytest
+
+@pytest.fixture
+def service(vm):
+    yield vm
+    vm.shell("echo evidence of the teardown")
+    vm.suspend().unwrap()
+    assert False, "the service did not end"
+
+@pytest.mark.vms("h2/vm1", isolate="snapshot")
+def test_passes_and_its_fixture_fails(service):
+    assert service.state() == "running"
+"""
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_a_failure_in_a_teardown_has_evidence_and_is_kept(simulated: Simulated, tmp_path: Path, keep: bool) -> None:
+    (tmp_path / "test_suite.py").write_text(TEARDOWN)
+    command = [sys.executable, "-m", "pytest", "-q", "--junit-xml=report.xml", "--atp-evidence=evidence"]
+    command += [f"--atp-config={simulated.config}", *(["--atp-keep"] if keep else [])]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    with Fleet(simulated.config) as fleet:
+        try:
+            assert "1 passed, 1 error" in result.stdout, result.stdout + result.stderr
+            assert "the service did not end" in result.stdout
+            assert re.search(r"commands in h2/vm1 -+\n\$ echo evidence of the teardown", result.stdout)
+            assert "vm-suspend: ok" in result.stdout
+            files = re.findall(r'name="evidence" value="([^"]+)"', (tmp_path / "report.xml").read_text())
+            assert sorted(Path(file).suffix for file in files) == [".log", ".png", ".txt"]
+            assert all(Path(file).stat().st_size > 0 for file in files), files
+            snapshots = fleet.snapshot_list("h2/vm1").values()[0].snapshots
+            left = (fleet.vms("h2/vm1").values()[0].state, len(snapshots))
+            assert left == (("paused", 1) if keep else ("running", 0))
+            given_back = re.search(r"kept as they are -+\n(?:.*\n)*?(truncate .*)\n", result.stdout)
+            assert (given_back is not None) == keep, result.stdout
+            if given_back is not None:
+                subprocess.run(given_back.group(1), shell=True, check=True)
+        finally:
+            for snapshot in fleet.snapshot_list("h2/vm1").values()[0].snapshots:
+                fleet.snapshot_delete("h2/vm1", snapshot.name).raise_for_failures()
+            fleet.resume("h2/vm1").raise_for_failures()
+
+
+FULL = """
+import resource
+import pytest
+
+@pytest.fixture
+def full_disk(vm):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+@pytest.mark.vms("h2/vm1")
+def test_1_fails_when_the_disk_is_full(vm, full_disk):
+    vm.shell("echo evidence")
+    assert False
+
+@pytest.mark.vms("h2/vm1")
+def test_2_goes_on(vm):
+    pass
+"""
+
+
+def test_a_full_disk_of_evidence_is_told_and_ends_nothing(simulated: Simulated, tmp_path: Path) -> None:
+    (tmp_path / "test_suite.py").write_text(FULL)
+    # What pytest itself captures would be in a file.
+    command = [sys.executable, "-m", "pytest", "-q", "--capture=no", f"--atp-config={simulated.config}"]
+    result = subprocess.run(
+        [*command, "--atp-evidence=evidence"], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert "1 failed, 1 passed" in result.stdout, result.stdout + result.stderr
+    assert re.search(r"commands in h2/vm1 -+\n\$ echo evidence", result.stdout)
+    assert re.search(r"evidence of h2/vm1 -+\n.*File too large", result.stdout), result.stdout
+    # No folder can be made below a file.
+    (tmp_path / "file").touch()
+    result = subprocess.run(
+        [*command, "--atp-evidence=file/evidence", "-k", "goes_on"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert re.search("1 passed.*, 1 warning", result.stdout), result.stdout + result.stderr
+    assert "no evidence can be collected" in result.stdout
+
+
+AGAIN = """
+import pytest
+
+times = []
+
+@pytest.mark.vms("h2/vm1")
+def test_is_run_again(vm):
+    times.append(1)
+    vm.shell(f"echo time {len(times)}")
+    assert len(times) == 4
+"""
+
+
+@pytest.mark.parametrize("reruns", [2, 3])
+def test_evidence_of_a_test_that_is_run_again_is_of_one_time(
+    simulated: Simulated, tmp_path: Path, reruns: int
+) -> None:
+    (tmp_path / "test_suite.py").write_text(AGAIN)
+    command = [sys.executable, "-m", "pytest", "-q", f"--reruns={reruns}", "--junit-xml=report.xml"]
+    result = subprocess.run(
+        [*command, "--atp-evidence=evidence", f"--atp-config={simulated.config}"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    passes = reruns == 3
+    assert ("1 passed, 3 rerun" if passes else "1 failed, 2 rerun") in result.stdout, result.stdout + result.stderr
+    # Each time that failed has a folder of its own.
+    texts = [file.read_text() for file in (tmp_path / "evidence").glob("*/*.commands.txt")]
+    assert sorted(re.findall(r"\$ echo (time \d)", "".join(texts))) == ["time 1", "time 2", "time 3"]
+    assert len(texts) == 3
+    # What is reported of a time is of that time.
+    cases = re.findall(r"<testcase .*?</testcase>", (tmp_path / "report.xml").read_text(), re.DOTALL)
+    assert len(cases) == reruns + 1
+    for number, case in enumerate(cases, 1):
+        assert case.count('<property name="vm" value="h2/vm1"') == 1
+        files = [Path(file) for file in re.findall(r'name="evidence" value="([^"]+)"', case)]
+        assert sorted(file.suffix for file in files) == ([] if number == 4 else [".log", ".png", ".txt"])
+        assert len({file.relative_to(tmp_path / "evidence").parts[0] for file in files}) == (number < 4)
+        assert all(f"time {number}" in file.read_text() for file in files if file.suffix == ".txt")
+
+
+SILENT = """
+import os, subprocess
+from pathlib import Path
+import pytest
+
+@pytest.mark.vms("h2/vm1", isolate="snapshot")
+def test_1_leaves_an_absent_agent(vm):
+    fleet, port = os.environ["FLEET"], os.environ["PORT"]
+    subprocess.run([fleet, "fault", "--port", port, vm.target, "agent-absent"], check=True)
+    heals = f"sleep 4; touch answers; exec {fleet} heal --port {port} {vm.target}"
+    subprocess.Popen(heals, shell=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+@pytest.mark.vms("h2/vm1")
+def test_2_begins_when_the_agent_answers(vm):
+    assert Path("answers").exists()
+"""
+
+
+def test_the_agent_of_a_vm_that_was_taken_back_answers_before_the_next_test(
+    simulated: Simulated, tmp_path: Path
+) -> None:
+    (tmp_path / "test_suite.py").write_text(SILENT)
+    result = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", f"--atp-config={simulated.config}"],
+        cwd=tmp_path,
+        env={**os.environ, "FLEET": FLEET, "PORT": str(simulated.port)},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert "2 passed" in result.stdout, result.stdout + result.stderr
 
 
 def test_no_two_tests_have_one_folder_of_evidence() -> None:

@@ -137,6 +137,46 @@ def test_no_library_of_libvirt_is_needed(config: Path, tmp_path: Path) -> None:
     assert result.returncode == 0, result.stdout + result.stderr
 
 
+REVERTED = '''
+import os
+import pytest
+
+@pytest.mark.vms(os.environ["TARGET"], isolate="snapshot")
+def test_1_is_taken_back(vm):
+    assert vm.exec(["uname"], timeout=60, retries=0).stdout.text == "Linux\\n"
+    # The agent's channel is closed, and opened by the snapshot.
+    vm.destroy().unwrap()
+
+@pytest.mark.vms(os.environ["TARGET"], isolate="snapshot:ready")
+def test_2_begins_with_a_snapshot(vm):
+    assert vm.exec(["uname"], timeout=60, retries=0).stdout.text == "Linux\\n"
+
+@pytest.mark.vms(os.environ["TARGET"])
+def test_3_uses_the_agent_at_once(vm):
+    assert vm.exec(["uname"], timeout=60, retries=0).stdout.text == "Linux\\n"
+'''
+
+
+def test_the_first_command_after_a_vm_was_taken_back_succeeds(config: Path, tmp_path: Path) -> None:
+    (tmp_path / "test_suite.py").write_text(REVERTED)
+    with Fleet(config) as fleet:
+        fleet.wait("*", timeout=120).raise_for_failures()
+        target = fleet.vms()[0].target
+        fleet.snapshot_create(target, "ready", timeout=120).raise_for_failures()
+        try:
+            result = subprocess.run(
+                [sys.executable, "-m", "pytest", "-q", f"--atp-config={config}"],
+                cwd=tmp_path,
+                env={**os.environ, "TARGET": target},
+                capture_output=True,
+                text=True,
+                timeout=400,
+            )
+        finally:
+            fleet.snapshot_delete(target, "ready", timeout=120).raise_for_failures()
+    assert "3 passed" in result.stdout, result.stdout + result.stderr
+
+
 BROKEN = '''
 import pytest
 

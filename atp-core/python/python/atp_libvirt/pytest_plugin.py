@@ -15,10 +15,23 @@ import shutil
 import sys
 import time
 import uuid
+import warnings
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, Generator, Iterator, List, Optional, Sequence, Tuple, TypeVar, cast
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    Dict,
+    Generator,
+    Iterator,
+    List,
+    Optional,
+    Sequence,
+    Tuple,
+    TypeVar,
+    cast,
+)
 
 import pytest
 
@@ -27,7 +40,7 @@ from ._errors import AtpError, NotFreeError
 from ._faces import VmVerbs
 from ._fleet import Fleet
 from ._outcomes import Outcome, Outcomes
-from ._reservations import Reserved
+from ._reservations import Reservation, Reserved
 from ._streams import Stream
 from ._verbs import Operation, Options, VmOptions, escaped
 
@@ -46,6 +59,9 @@ _LONGEST_INTERVAL = 2.0
 
 #: How long a snapshot of a VM may take to be made, reverted to or removed, seconds.
 _SNAPSHOT_TIMEOUT = 120
+
+#: How long it is waited for the agent of a guest of which it is not known whether it has one, seconds.
+_AGENT_PATIENCE = 30
 
 #: How long a console is captured at most, seconds.
 _CONSOLE_TIMEOUT = 86400
@@ -158,9 +174,24 @@ class _Lock:
             return None
         return cls(descriptor, file)
 
-    def note(self, vm: Vm, *, snapshot: Optional[str] = None, is_own: bool = False, is_kept: bool = False) -> None:
-        """Writes down how the VM is taken back, and whether a person does that."""
-        note = {"target": vm.target, "snapshot": snapshot, "is_own": is_own, "is_kept": is_kept}
+    def note(
+        self,
+        vm: Vm,
+        snapshot: Optional[str],
+        is_own: bool,
+        reserved: Optional[Reservation],
+        *,
+        is_kept: bool = False,
+    ) -> None:
+        """Writes down how the VM is taken back, whether a person does that, and until when nobody else can have it."""
+        note = {
+            "target": vm.target,
+            "snapshot": snapshot,
+            "is_own": is_own,
+            "is_kept": is_kept,
+            "owner": None if reserved is None else reserved.owner,
+            "until": None if reserved is None else reserved.until.isoformat(),
+        }
         self._write(json.dumps(note))
 
     def clear(self) -> None:
@@ -169,19 +200,19 @@ class _Lock:
 
     def noted(self) -> Optional[Dict[str, Any]]:
         """What was written down, if anything. What cannot be read is left to a person."""
-        text = os.pread(self.descriptor, 4096, 0)
+        text = os.pread(self.descriptor, 65536, 0)
         if not text.strip():
             return None
         try:
             note = json.loads(text)
-            return {
-                "target": str(note["target"]),
-                "snapshot": note["snapshot"],
-                "is_own": bool(note["is_own"]),
-                "is_kept": bool(note["is_kept"]),
-            }
+            return {key: note[key] for key in ("target", "snapshot", "is_own", "is_kept", "owner", "until")}
         except (KeyError, TypeError, ValueError):
-            return {"target": None, "snapshot": None, "is_own": False, "is_kept": True}
+            return {"is_kept": True}
+
+    @property
+    def how_to_give(self) -> str:
+        """How a person gives the VM to tests again, as a command of a shell."""
+        return f"truncate -s 0 {shlex.quote(str(self.file))}"
 
     def free(self) -> None:
         """Another one may have the VM."""
@@ -206,22 +237,36 @@ class _Hold:
     locks: List[_Lock]
     #: The same VMs in the file, or the service, that other jobs use too.
     reserved: Optional[Reserved] = None
+    #: By when the test has to have ended for the VMs to be taken back while they are reserved, by the clock of this machine.
+    ends: float = 0.0
     #: The folder of the test's evidence, if any is collected.
     folder: Optional[Path] = None
     #: The snapshot that the VMs go back to, and whether the test has made it.
     snapshot: Optional[Tuple[str, bool]] = None
     #: Whether the VMs may be changed in a way that is not known.
     is_unclear: bool = False
+    #: The VMs whose agents answered before the test.
+    with_agent: List[str] = field(default_factory=lambda: [])
     consoles: Optional[Stream[ConsoleReport]] = None
     has_failed: bool = False
+    is_collected: bool = False
     #: Whether the VMs were given back.
     is_over: bool = False
     #: Files that were collected.
     evidence: List[str] = field(default_factory=lambda: [])
+    #: What was collected when the fixtures were torn down, for the report of that.
+    late: List[Tuple[str, str]] = field(default_factory=lambda: [])
+    #: What is not an error of the test, and somebody should know.
+    told: List[str] = field(default_factory=lambda: [])
 
     @property
     def targets(self) -> List[str]:
         return [vm.target for vm in self.vms]
+
+    @property
+    def properties(self) -> List[Tuple[str, object]]:
+        """What a JUnit file has of them."""
+        return [*(("vm", target) for target in self.targets), *(("evidence", file) for file in self.evidence)]
 
     def begin(self, isolate: Optional[str]) -> None:
         """Makes the VMs ready for the test."""
@@ -231,14 +276,23 @@ class _Hold:
                 raise pytest.UsageError(f"isolate={isolate!r}: 'snapshot' and 'snapshot:NAME' are known")
             self._isolate(name or f"atp-test-{uuid.uuid4().hex[:12]}", is_own=not name)
         if self.folder is not None:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            try:
+                self.folder = _new_folder(self.folder)
+            except OSError as error:
+                # As on a disk that is full. What the test tests does not need it.
+                self.told.append(f"no evidence can be collected: {error}")
+                self.folder = None
+                return
             self.consoles = self.fleet.stream.console(self.targets, self.folder, timeout=_CONSOLE_TIMEOUT)
             self._wait_for_consoles(self.folder)
 
     def _isolate(self, name: str, is_own: bool) -> None:
         """Makes the snapshot that the VMs go back to, or takes them to one that they have."""
-        for vm, lock in zip(self.vms, self.locks):
-            lock.note(vm, snapshot=name, is_own=is_own)
+        if is_own:
+            reports = self.fleet.info(self.targets, timeout=_AGENT_PATIENCE).ok
+            with_guest = {one.uuid for one in reports if one.data is not None and one.data.guest is not None}
+            self.with_agent = [vm.target for vm in self.vms if vm.uuid in with_guest]
+        self._note(name, is_own)
         # Until it is known how it went.
         self.is_unclear = True
         prepare = self.fleet.snapshot_create if is_own else self.fleet.snapshot_revert
@@ -255,39 +309,56 @@ class _Hold:
             targets = [vm.target for vm in self.vms if vm.uuid in made]
             self.is_unclear = len(_delete(self.fleet, targets, name).ok) != len(made)
         done.raise_for_failures()
+        if not is_own:
+            self.with_agent = _awake(self.fleet, self.targets)
+
+    def _note(self, snapshot: Optional[str], is_own: bool, *, is_kept: bool = False) -> None:
+        reserved = {one.uuid: one for one in self.reserved or ()}
+        for vm, lock in zip(self.vms, self.locks):
+            lock.note(vm, snapshot, is_own, reserved.get(vm.uuid), is_kept=is_kept)
 
     def collect(self) -> List[Tuple[str, str]]:
         """What is known of the VMs of a failed test, as sections of its report."""
-        sections = [(f"commands in {vm.target}", "\n".join(vm.log) or "none") for vm in self.vms]
+        self.has_failed = self.is_collected = True
+        sections: List[Tuple[str, str]] = []
+        try:
+            sections.extend(self._sections())
+        except Exception as error:
+            # The test is reported in any case.
+            sections.append(("evidence", f"it is not complete: {type(error).__name__}: {error}"))
+        return sections
+
+    def _sections(self) -> Iterator[Tuple[str, str]]:
+        commands = [(vm, f"commands in {vm.target}", "\n".join(vm.log) or "none") for vm in self.vms]
+        yield from ((name, text) for _, name, text in commands)
         if self.folder is None:
-            return sections
+            return
         for vm in self.vms:
-            sections.append((f"screen of {vm.target}", self._screen(vm, self.folder)))
-        sections.extend(self._consoles())
-        for (name, text), vm in list(zip(sections, self.vms)):
+            yield f"screen of {vm.target}", self._screen(vm, self.folder)
+        yield from self._consoles()
+        for vm, name, text in commands:
             file = self.folder / f"{_file_name(vm.target)}.commands.txt"
             try:
                 file.write_text(f"{name}\n{text}\n", encoding="utf-8", errors="replace")
             except OSError as error:
-                sections.append((f"evidence of {vm.target}", str(error)))
+                yield f"evidence of {vm.target}", str(error)
             else:
                 self.evidence.append(str(file))
-        return sections
 
     def end(self, keep: bool) -> None:
         """Gives the VMs back: as they were, if the test is isolated."""
+        if self.has_failed and not self.is_collected:
+            self.late = self.collect()
         self.is_over = True
-        # Nothing is written any more when the capture has ended.
-        for _ in self._consoles():
-            pass
-        if self.folder is not None and not self.has_failed:
-            shutil.rmtree(self.folder, ignore_errors=True)
         try:
+            # Nothing is written any more when the capture has ended.
+            for _ in self._consoles():
+                pass
+            if self.folder is not None and not self.has_failed:
+                shutil.rmtree(self.folder, ignore_errors=True)
             if keep and self.has_failed:
                 _kept.append(self)
-                name, is_own = self.snapshot or (None, False)
-                for vm, lock in zip(self.vms, self.locks):
-                    lock.note(vm, snapshot=name, is_own=is_own, is_kept=True)
+                self._note(*(self.snapshot or (None, False)), is_kept=True)
                 return
             self._check_time()
             if self.is_unclear:
@@ -295,7 +366,7 @@ class _Hold:
                 _kept.append(self)
                 return
             if self.snapshot is not None:
-                _take_back(self.fleet, self.targets, *self.snapshot)
+                _take_back(self.fleet, self.targets, *self.snapshot, self.with_agent)
         except BaseException:
             # No other test gets a VM that is not as it was.
             if self not in _kept:
@@ -306,14 +377,11 @@ class _Hold:
         self.free()
 
     def _check_time(self) -> None:
-        """What another job may have by now is left alone."""
-        if self.reserved is None:
-            return
-        now = datetime.now(timezone.utc)
-        late = [f"{one.target}, {(now - one.until).total_seconds():.0f} s ago" for one in self.reserved if one.until <= now]
-        if late:
+        """What another job may have before it is taken back is left alone."""
+        if self.reserved is not None and _now() > self.ends:
             raise NotFreeError(
-                f"the reservation ended while the test went on, and others may have had the VM: {'; '.join(late)}",
+                "the test took longer than its VMs are reserved for, and others may get them before they are taken back: "
+                + ", ".join(self.targets),
                 kind="not-free",
                 effect="unknown",
                 hint="--atp-reserve-for=SECONDS is how long a test may have its VMs",
@@ -423,13 +491,20 @@ def vms(request: pytest.FixtureRequest, fleet: Fleet) -> Iterator[List[Vm]]:
     if count < 1:
         raise pytest.UsageError(f"count={count!r}: at least one VM is wanted")
     hold = _take(request.config, fleet, selectors, count, {"state": "running", **wanted})
-    evidence = request.config.getoption("--atp-evidence")
-    if evidence is not None:
-        hold.folder = Path(evidence).absolute() / _file_name(request.node.nodeid)
+    before = request.node.stash.get(_KEY, None)
     request.node.stash[_KEY] = hold
-    request.node.user_properties.extend(("vm", vm.target) for vm in hold.vms)
     try:
+        if before is not None:
+            # The test is run again: what is reported is of this time.
+            of_before = before.properties
+            request.node.user_properties[:] = [one for one in request.node.user_properties if one not in of_before]
+        request.node.user_properties.extend(hold.properties)
+        evidence = request.config.getoption("--atp-evidence")
+        if evidence is not None:
+            hold.folder = Path(evidence).absolute() / _file_name(request.node.nodeid)
         hold.begin(isolate)
+        for text in hold.told:
+            warnings.warn(text, pytest.PytestWarning, stacklevel=1)
         yield hold.vms
     finally:
         hold.end(bool(request.config.getoption("--atp-keep")))
@@ -441,19 +516,50 @@ def vm(vms: List[Vm]) -> Vm:
     return vms[0]
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """Sees which fixtures of the test fail in their teardown: those that use the VMs are torn down before them."""
+    hold = item.stash.get(_KEY, None)
+    if hold is not None and not hold.is_over:
+        # pytest tells a fixture nothing of the others, and makes the report when all are torn down.
+        finalizers: List[Callable[[], object]] = cast("Any", item.session)._setupstate.stack[item][0]
+        finalizers[:] = [_watched(finalizer, hold) for finalizer in finalizers]
+
+
+def _watched(finalizer: Callable[[], object], hold: _Hold) -> Callable[[], object]:
+    def watched() -> object:
+        try:
+            return finalizer()
+        except (pytest.skip.Exception, pytest.xfail.Exception):
+            raise
+        except BaseException:
+            hold.has_failed = True
+            raise
+
+    return watched
+
+
 # The newer kind of wrapper is an error for the pytest 7 of distributions.
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
     result = yield
     report = cast("pytest.TestReport", result.get_result())
     hold = item.stash.get(_KEY, None)
-    if hold is not None and report.failed and not hold.is_over:
-        hold.has_failed = True
+    if hold is None or not report.failed:
+        return
+    keep = bool(item.config.getoption("--atp-keep"))
+    if not hold.is_over:
         report.sections.extend(hold.collect())
-        item.user_properties.extend(("evidence", file) for file in hold.evidence)
-        if item.config.getoption("--atp-keep"):
-            report.sections.append(("kept as they are", _kept_as(hold, item.config)))
-        report.user_properties = list(item.user_properties)
+        is_left = keep
+    else:
+        report.sections.extend(hold.late)
+        is_left = hold in _kept
+    if is_left:
+        is_kept = keep and hold.has_failed
+        name = "kept as they are" if is_kept else "not taken back: the next test does that, or a person"
+        report.sections.append((name, _kept_as(hold, item.config)))
+    item.user_properties.extend([one for one in hold.properties if one not in item.user_properties])
+    report.user_properties = list(item.user_properties)
 
 
 def _kept_as(hold: _Hold, config: pytest.Config) -> str:
@@ -471,7 +577,7 @@ def _kept_as(hold: _Hold, config: pytest.Config) -> str:
         file = config.getoption("--atp-reservations")
         place = "" if file is None else f" --file {shlex.quote(os.path.abspath(str(file)))}"
         lines.append(f"atp release --owner {hold.reserved[0].owner}{place}")
-    lines += [f"truncate -s 0 {shlex.quote(str(lock.file))}" for lock in hold.locks]
+    lines += [lock.how_to_give for lock in hold.locks]
     return "\n".join([*hold.targets, *lines])
 
 
@@ -490,6 +596,10 @@ class _Wanted:
     owner: str
     #: VMs that could not be taken back, and why: they are not tried again.
     spoiled: Dict[str, str] = field(default_factory=lambda: {})
+    #: VMs that somebody else has to give back first, and why.
+    waiting: Dict[str, str] = field(default_factory=lambda: {})
+    #: What was taken back.
+    mended: List[str] = field(default_factory=lambda: [])
     #: How many were free at the last look.
     free: int = 0
     #: Why none could be reserved then.
@@ -500,18 +610,26 @@ class _Wanted:
         """The options without a state: one that another test just takes back to its snapshot is in none for a moment."""
         return {key: value for key, value in self.options.items() if key != "state"}
 
+    @property
+    def reserves(self) -> bool:
+        """Whether VMs are reserved for this test among other jobs."""
+        return self.file is not None or self.fleet._is_service
+
     def listed(self, **options: Any) -> List[Vm]:
         """The VMs, each once."""
-        vms = [
+        return list({vm.uuid: vm for vm in reversed(self._places(**options))}.values())[::-1]
+
+    def _places(self, **options: Any) -> List[Vm]:
+        """The VMs on each host that has them."""
+        return [
             Vm(self.fleet, outcome.host, outcome.vm, outcome.uuid)
             for outcome in self.fleet.vms(self.selectors, **options).ok
             if outcome.host is not None and outcome.vm is not None and outcome.uuid is not None
         ]
-        return list({vm.uuid: vm for vm in reversed(vms)}.values())[::-1]
 
     def take(self, vms: List[Vm]) -> Optional[_Hold]:
         """All that are wanted, of those that are listed, or none."""
-        if self.file is None and not self.fleet._is_service:
+        if not self.reserves:
             taken, locks = self._lock(vms, self.count)
             if len(taken) == self.count:
                 return _Hold(self.fleet, taken, locks)
@@ -523,6 +641,7 @@ class _Wanted:
             self.free = min(self.free, len(left))
             if len(left) < self.count:
                 return None
+            ends = _now() + self.time
             reserved = self._reserve([vm.target for vm in left], self.count)
             if reserved is None:
                 return None
@@ -534,7 +653,7 @@ class _Wanted:
                 reserved.release()
                 raise
             if len(taken) == len(reserved):
-                return _Hold(self.fleet, taken, locks, reserved)
+                return _Hold(self.fleet, taken, locks, reserved, ends)
             # Tests of this user that make no reservations, or somebody who looks at a failure, have the others.
             _free(locks)
             reserved.release()
@@ -549,9 +668,9 @@ class _Wanted:
         # Which of them is told by name; of the marker's options it is their state that may have changed.
         state: Any = self.options.get("state", "any")
         try:
-            return self.fleet.reserve(
-                targets, file=self.file, count=count, time=self.time, owner=self.owner, state=state
-            )
+            # They are taken back while they are still reserved.
+            time = self.time + _time_to_take_back()
+            return self.fleet.reserve(targets, file=self.file, count=count, time=time, owner=self.owner, state=state)
         except NotFreeError as error:
             self.free, self.refusal = 0, str(error)
             return None
@@ -560,22 +679,27 @@ class _Wanted:
         """Locks the first that are free."""
         taken: List[Vm] = []
         locks: List[_Lock] = []
-        for vm in vms:
-            lock = _Lock.take(vm.uuid) if len(taken) < count else None
-            if lock is None:
-                continue
-            note = lock.noted()
-            if note is None:
-                taken.append(vm)
-                locks.append(lock)
-                continue
-            if note["is_kept"]:
-                self.spoiled[vm.uuid] = f"{vm.target} is kept as a failed test has left it, see {lock.file}"
-            lock.free()
+        try:
+            for vm in vms:
+                lock = _Lock.take(vm.uuid) if len(taken) < count else None
+                if lock is None:
+                    continue
+                note = lock.noted()
+                if note is None:
+                    taken.append(vm)
+                    locks.append(lock)
+                    continue
+                if note["is_kept"]:
+                    self.waiting[vm.uuid] = _left(lock, f"{vm.target} is kept as a failed test has left it")
+                lock.free()
+        except BaseException:
+            _free(locks)
+            raise
         return taken, locks
 
     def mend(self) -> None:
-        """Takes VMs back that tests have left changed whose processes have died."""
+        """Takes VMs back that tests have left changed whose processes have ended."""
+        self.waiting.clear()
         changed: Dict[str, Tuple[_Lock, Dict[str, Any]]] = {}
         try:
             for file in _folder().glob("*.lock"):
@@ -587,37 +711,60 @@ class _Wanted:
                     lock.free()
                 else:
                     changed[file.stem] = (lock, note)
-            for vm in self.listed(**self.in_any_state) if changed else []:
-                if vm.uuid in changed:
-                    lock, note = changed[vm.uuid]
-                    self._mend(vm, note, lock)
+            found: Dict[str, List[Vm]] = {}
+            for vm in self._places(**self.in_any_state) if changed else []:
+                found.setdefault(vm.uuid, []).append(vm)
+            for uuid_of_vm in found.keys() & changed.keys():
+                lock, note = changed[uuid_of_vm]
+                # Hosts may have copies of a VM, with its UUID.
+                places = [vm for vm in found[uuid_of_vm] if vm.target == note["target"]]
+                if places:
+                    self._mend(places[0], note, lock)
+                else:
+                    vm = found[uuid_of_vm][0]
+                    why = f"a test has left {note['target']} changed, and {vm.target} has its UUID"
+                    self.spoiled[vm.uuid] = _left(lock, why)
         finally:
             _free([lock for lock, _ in changed.values()])
 
     def _mend(self, vm: Vm, note: Dict[str, Any], lock: _Lock) -> None:
-        if vm.target != note["target"]:
-            self.spoiled[vm.uuid] = (
-                f"a test that died has left {note['target']} changed, and {vm.target} has its UUID (see {lock.file})"
-            )
-            return
-        reserved: Optional[Reserved] = None
+        name, is_own = str(note["snapshot"]), bool(note["is_own"])
         try:
-            if self.file is not None or self.fleet._is_service:
-                # One that another job has now is not taken from it.
-                reserved = self.fleet.reserve(vm.target, file=self.file, time=4 * _SNAPSHOT_TIMEOUT, owner=self.owner)
-            name = str(note["snapshot"])
-            snapshots = self.fleet.snapshot_list(vm.target, timeout=_SNAPSHOT_TIMEOUT)[0].unwrap().snapshots
+            listed = self.fleet.snapshot_list(vm.target, timeout=_SNAPSHOT_TIMEOUT)[0].unwrap().snapshots
+            reserved = self._take_over(vm, note, lock)
+            if vm.uuid in self.spoiled:
+                return
             # It was not begun with if its own snapshot is not there.
-            if not note["is_own"] or name in {snapshot.name for snapshot in snapshots}:
-                _take_back(self.fleet, [vm.target], name, note["is_own"])
+            if not is_own or name in {snapshot.name for snapshot in listed}:
+                _take_back(self.fleet, [vm.target], name, is_own)
+                _awake(self.fleet, [vm.target])
+                self.mended.append(f"{vm.target} was taken back to its snapshot {name}: a test has left it changed")
             lock.clear()
-        except NotFreeError:
-            pass
-        except AtpError as error:
-            self.spoiled[vm.uuid] = f"{vm.target} is as a test that died has left it: {error} (see {lock.file})"
-        finally:
             if reserved is not None:
                 reserved.release()
+        except NotFreeError as error:
+            self.waiting[vm.uuid] = f"{vm.target} is to be taken back to its snapshot {name}: {error}"
+        except AtpError as error:
+            # It stays reserved for so long that others do not get it meanwhile, and the next one can take it over.
+            self.spoiled[vm.uuid] = _left(lock, f"{vm.target} is as a test has left it: {error}")
+
+    def _take_over(self, vm: Vm, note: Dict[str, Any], lock: _Lock) -> Optional[Reserved]:
+        """Reserves a VM to take it back. It is spoiled if others may have had it since its test."""
+        owner = note["owner"]
+        # An owner is one test: as long as it has the VM nobody else does.
+        if owner is not None and not (self.reserves and self.fleet.release(owner, self.file, targets=vm.target)):
+            place = "of this session" if self.reserves else "of a file or a service"
+            why = (
+                f"{vm.target} was left changed by a test that had reserved it as {owner} until {note['until']}: that is none of the"
+                f" reservations {place} any more, and others may have used it since"
+            )
+            self.spoiled[vm.uuid] = _left(lock, why)
+            return None
+        if not self.reserves:
+            return None
+        reserved = self.fleet.reserve(vm.target, file=self.file, time=_time_to_take_back(), owner=self.owner)
+        lock.note(vm, note["snapshot"], note["is_own"], reserved[0])
+        return reserved
 
 
 def _take(config: pytest.Config, fleet: Fleet, selectors: List[str], count: int, options: Dict[str, Any]) -> _Hold:
@@ -643,6 +790,7 @@ def _take(config: pytest.Config, fleet: Fleet, selectors: List[str], count: int,
             wanted.free, wanted.refusal = len(vms), ""
             hold = wanted.take(vms)
             if hold is not None:
+                hold.told.extend((*wanted.mended, *wanted.spoiled.values()))
                 return hold
             if time.monotonic() > until:
                 pytest.fail(f"{told} only {wanted.free} became free{_lines(wanted)}", pytrace=False)
@@ -651,12 +799,36 @@ def _take(config: pytest.Config, fleet: Fleet, selectors: List[str], count: int,
 
 
 def _lines(wanted: _Wanted) -> str:
-    return "".join(f"\n{text}" for text in (wanted.refusal, *wanted.spoiled.values()) if text)
+    texts = (wanted.refusal, *wanted.waiting.values(), *wanted.spoiled.values())
+    return "".join(f"\n{text}" for text in texts if text)
 
 
-def _take_back(fleet: Fleet, targets: List[str], name: str, is_own: bool) -> None:
-    """Takes VMs to a snapshot, and removes it if it is the test's."""
+def _left(lock: _Lock, why: str) -> str:
+    """Why no test gets a VM, and what a person can do."""
+    return f"{why}, see {lock.file} (hint: {lock.how_to_give} gives it to tests as it is)"
+
+
+def _now() -> float:
+    """Seconds by a clock that nobody sets, and that goes on while the machine sleeps."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def _time_to_take_back() -> float:
+    """How long it takes at most to take VMs back after their test, seconds: it is three calls, and there is some time between."""
+    return 4.0 * _SNAPSHOT_TIMEOUT
+
+
+def _awake(fleet: Fleet, targets: List[str]) -> List[str]:
+    """Waits for the agents of VMs of which it is not known whether they have one; returns those that have."""
+    running = [outcome.target for outcome in fleet.vms(targets, state="running").ok]
+    return [outcome.target for outcome in fleet.wait(running, timeout=_AGENT_PATIENCE).ok] if running else []
+
+
+def _take_back(fleet: Fleet, targets: List[str], name: str, is_own: bool, with_agent: Sequence[str] = ()) -> None:
+    """Takes VMs to a snapshot, and removes it if it is the test's. The next test can use the agents that it could use."""
     fleet.snapshot_revert(targets, name, timeout=_SNAPSHOT_TIMEOUT).raise_for_failures()
+    if with_agent:
+        fleet.wait(with_agent, timeout=_SNAPSHOT_TIMEOUT).raise_for_failures()
     if is_own:
         _delete(fleet, targets, name).raise_for_failures()
 
@@ -674,6 +846,20 @@ def _folder() -> Path:
     """Where the locks of this user are: they outlive a session, so that a VM that is kept stays so."""
     state = os.environ.get("XDG_STATE_HOME", "")
     return (Path(state) if os.path.isabs(state) else Path.home() / ".local" / "state") / "atp" / "pytest"
+
+
+def _new_folder(folder: Path) -> Path:
+    """Makes a folder of this name, or with a number after it if there is one: that of the same test, run before or elsewhere."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    made, number = folder, 1
+    while True:
+        try:
+            made.mkdir()
+        except FileExistsError:
+            number += 1
+            made = folder.with_name(f"{folder.name}-{number}")
+        else:
+            return made
 
 
 def _tail(file: Path) -> str:
