@@ -288,6 +288,18 @@ impl Run {
         Ok(self.0.get(py)?.shared.ending.lock().number)
     }
 
+    /// What is known by now of how the run was planned, and of what went wrong with its journal.
+    #[getter]
+    fn notices(&self, py: Python<'_>) -> PyResult<Vec<String>> {
+        Ok(self.0.get(py)?.shared.ending.lock().notices.clone())
+    }
+
+    /// The number of targets that an earlier run has done, if it is known by now.
+    #[getter]
+    fn done_before(&self, py: Python<'_>) -> PyResult<usize> {
+        Ok(self.0.get(py)?.shared.ending.lock().done_before)
+    }
+
     /// Starts no more targets, and ends what goes on without an end of its own, such as the capture of a console. Outcomes still come.
     fn stop(&self, py: Python<'_>) -> PyResult<()> {
         self.0.get(py)?.control.stop.cancel();

@@ -3,6 +3,8 @@
 import asyncio
 import json
 import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any, Iterator, List
 
@@ -161,6 +163,71 @@ def test_what_cannot_be_meant_is_refused(simulated: Simulated, tmp_path: Path) -
     with pytest.raises(RequestError) as raised:
         read_journal(tmp_path / "none")
     assert raised.value.kind == "journal-unusable"
+
+
+#: Runs a program on all VMs, with a journal.
+RUN = """
+import sys
+from atp_libvirt import Fleet
+with Fleet(sys.argv[1]) as fleet:
+    fleet.exec("*", ["true"], journal=sys.argv[2], timeout=600)
+"""
+
+
+def test_a_process_that_was_killed_is_continued(two: Simulated, tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    two.heal("h2/vm1")
+    two.fault("h2/vm1", "hung")
+    with subprocess.Popen([sys.executable, "-c", RUN, str(two.config), str(journal)]) as process:
+        try:
+            until = time.monotonic() + 120
+            while not journal.exists() or progress(journal) != ["finished", "started"]:
+                assert process.poll() is None and time.monotonic() < until
+                time.sleep(0.05)
+        finally:
+            process.kill()
+    two.heal("h2/vm1")
+    with Fleet(two.config) as fleet:
+        left = fleet.exec("*", ["true"], resume=journal, timeout=20)
+        # What was begun may have been done: it is told, and not repeated.
+        assert [(one.target, one.effect, one.from_earlier_run) for one in left] == [("h2/vm1", "unknown", True)]
+        with fleet.stream.exec("*", ["true"], resume=journal, timeout=20) as stream:
+            assert [one.from_earlier_run for one in stream] == [True]
+            assert stream.done_before == 1
+
+
+def progress(journal: Path) -> List[str]:
+    """How far each target of a journal got, if its head is there."""
+    try:
+        return [target.progress for target in read_journal(journal).targets]
+    except RequestError:
+        return []
+
+
+#: Runs a program with a journal of which no more than the head fits on the disk.
+FULL = """
+import resource, sys
+from atp_libvirt import Fleet
+with Fleet(sys.argv[1]) as fleet:
+    fleet.exec("*", ["true"], journal=sys.argv[2], timeout=60)
+    with open(sys.argv[2]) as journal:
+        head = len(journal.readline()) + len(journal.readline())
+    resource.setrlimit(resource.RLIMIT_FSIZE, (head + 100, head + 100))
+    outcomes = fleet.exec("*", ["true"], journal=sys.argv[2] + "2", timeout=60)
+    assert len(outcomes) == 2 and not outcomes.ok, list(outcomes)
+    assert any("cannot be written" in notice for notice in outcomes.notices), outcomes.notices
+    with fleet.stream.exec("*", ["true"], journal=sys.argv[2] + "3", timeout=60) as stream:
+        assert len(list(stream)) == 2
+        assert any("cannot be written" in notice for notice in stream.notices), stream.notices
+"""
+
+
+def test_a_full_disk_is_told_and_starts_no_more(two: Simulated, tmp_path: Path) -> None:
+    two.heal("h2/vm1")
+    command = [sys.executable, "-c", FULL, str(two.config), str(tmp_path / "journal")]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    assert programs(two) == [1, 1]
 
 
 def test_a_journal_that_cannot_be_written_is_told(simulated: Simulated) -> None:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from atp_libvirt import Fleet
+from atp_libvirt import Fleet, read_journal
 
 #: The program `testbed`.
 TESTBED = os.environ.get("ATP_TEST_TESTBED", "")
@@ -71,6 +71,24 @@ def test_a_console_has_what_the_guest_says(config: Path) -> None:
             assert said.error is None
         (sample,) = fleet.stats(target, interval=1)
         assert sample.stale is None and sample.cpu.percent is not None and sample.memory.resident_kib
+
+
+def test_a_run_is_planned_recorded_resumed_and_reported(config: Path, tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    with Fleet(config) as fleet:
+        fleet.wait("*", timeout=120).raise_for_failures()
+        plan = fleet.plan.reboot("*", timeout=60)
+        assert plan.disruptive and len(plan.to_do) == len(plan.targets) == len(fleet.vms())
+        first, *others = [target.target for target in plan.to_do]
+        assert [one.target for one in fleet.plan.resume(first, timeout=60).unchanged] == [first]
+        fleet.exec(first, ["sh", "-c", "echo once >> /tmp/recorded"], journal=journal, timeout=60).raise_for_failures()
+        left = fleet.exec("*", ["sh", "-c", "echo once >> /tmp/recorded"], resume=journal, timeout=60)
+        assert (len(left), left.done_before) == (0, 1)
+        assert others and [(one.target, one.progress) for one in read_journal(journal).targets] == [(first, "finished")]
+        outcomes = fleet.exec(first, ["cat", "/tmp/recorded"], timeout=60).raise_for_failures()
+        assert outcomes[0].unwrap().stdout.text == "once\n"
+        outcomes.to_junit(tmp_path / "report.xml")
+        assert "<system-out>once" in (tmp_path / "report.xml").read_text()
 
 
 def test_programs_run_in_guests_and_screens_are_seen(config: Path, tmp_path: Path) -> None:

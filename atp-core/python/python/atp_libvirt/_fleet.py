@@ -196,7 +196,9 @@ class Fleet(_Base, Verbs):
 
     Each verb of :class:`Verbs` returns when every target has its outcome. It takes further options by name: ``timeout`` (seconds for
     each target), ``deadline`` (seconds for all), ``parallel``, ``per_host``, ``retries``, ``max_failures``, ``serial``, ``exclude``,
-    ``state``, ``labels``, ``journal`` and ``resume``.
+    ``state``, ``labels``, ``journal`` and ``resume``. A failure of a target is no exception: it is in its outcome. A verb raises
+    :class:`RequestError` if the request is wrong, before anything is done; :class:`ServiceError` if the service refuses it or does not
+    answer; :class:`ClosedError` and :class:`ForkedError`.
 
     :raises ConfigError: The settings cannot be used; or ``config``, ``hosts`` or a section ``[hosts]`` name no host.
 

@@ -160,12 +160,10 @@ class _AsyncIterator(_Stream[T]):
         await self.aclose()
 
 
-class Stream(_Iterator[Outcome[D]]):
-    """An iterator of outcomes, each as soon as it is there.
+class _Run:
+    """What is known of the run of a stream."""
 
-    The run goes on between two outcomes, until some hundred are waiting to be read. Leaving the stream early, by ``close`` or
-    as a context manager, ends the run: targets under way are cancelled.
-    """
+    _source: Union[_native.Run, _native.Feed]
 
     def stop(self) -> None:
         """Starts no more targets, and ends captures of consoles with what they have. Outcomes still come."""
@@ -176,21 +174,30 @@ class Stream(_Iterator[Outcome[D]]):
         """The number of the run in the service, for ``resume``. None before the run was begun there, and without a service."""
         return cast("_native.Run", self._source).run_number
 
+    @property
+    def notices(self) -> List[str]:
+        """What a person should know, of what is known by now: how the targets were found, and whether the journal failed."""
+        return cast("_native.Run", self._source).notices
+
+    @property
+    def done_before(self) -> int:
+        """With ``resume``: the number of targets that an earlier run has done. It is known when the first outcome has come."""
+        return cast("_native.Run", self._source).done_before
+
+
+class Stream(_Run, _Iterator[Outcome[D]]):
+    """An iterator of outcomes, each as soon as it is there.
+
+    The run goes on between two outcomes, until some hundred are waiting to be read. Leaving the stream early, by ``close`` or
+    as a context manager, ends the run: targets under way are cancelled.
+    """
+
     def _read(self, portion: Any) -> List[Outcome[D]]:
         return _outcomes(portion)
 
 
-class AsyncStream(_AsyncIterator[Outcome[D]]):
+class AsyncStream(_Run, _AsyncIterator[Outcome[D]]):
     """An asynchronous iterator of outcomes, each as soon as it is there. It ends early as a :class:`Stream` does."""
-
-    def stop(self) -> None:
-        """As :meth:`Stream.stop`."""
-        cast("_native.Run", self._source).stop()
-
-    @property
-    def run_number(self) -> Optional[int]:
-        """As :attr:`Stream.run_number`."""
-        return cast("_native.Run", self._source).run_number
 
     def _read(self, portion: Any) -> List[Outcome[D]]:
         return _outcomes(portion)
