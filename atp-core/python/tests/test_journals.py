@@ -75,22 +75,6 @@ def test_a_host_that_could_not_be_listed_is_left_to_do(two: Simulated, tmp_path:
         assert [one.target for one in left] == ["h2/vm1"]
 
 
-def test_what_may_have_been_done_is_told_and_not_repeated(two: Simulated, tmp_path: Path) -> None:
-    journal = tmp_path / "journal"
-    two.fault("h2/vm1", "agent-silent")
-    with Fleet(two.config) as fleet:
-        begun = fleet.exec("*", ["true"], journal=journal, timeout=2)
-        (failed,) = begun.failed
-        assert not failed.from_earlier_run
-        two.heal("h2/vm1")
-        left = fleet.exec("*", ["true"], resume=journal, timeout=20)
-    if failed.effect == "unknown":
-        (told,) = left
-        assert told.from_earlier_run and told.effect == "unknown" and told.target == "h2/vm1"
-    else:
-        assert [(one.target, one.from_earlier_run) for one in left] == [("h2/vm1", False)]
-
-
 def test_streams_and_tasks_have_journals(two: Simulated, tmp_path: Path) -> None:
     async def resumed() -> List[str]:
         async with AsyncFleet(two.config) as fleet:
