@@ -25,11 +25,22 @@ struct Shared {
     answers: Mutex<Vec<(u64, Result<Answer, Failure>)>>,
 }
 
+/// Makes an object of Python.
+type Make = Box<dyn FnOnce(Python<'_>) -> PyResult<Py<PyAny>> + Send>;
+
 /// What can be waited for.
 pub(crate) enum Answer {
     Outcomes(Taken),
     Texts(Vec<String>),
     Reserved(Granted),
+    Made(Make),
+}
+
+impl Answer {
+    /// An object that is made in the thread of the loop.
+    pub(crate) fn made(make: impl FnOnce(Python<'_>) -> PyResult<Py<PyAny>> + Send + 'static) -> Self {
+        Answer::Made(Box::new(make))
+    }
 }
 
 /// An answer that is owed. If it is dropped without one, the answer is that the fleet was closed.
@@ -73,6 +84,7 @@ impl Bridge {
                 Ok(Answer::Outcomes(taken)) => Py::new(py, Outcomes::from(taken))?.into_any(),
                 Ok(Answer::Texts(texts)) => texts.into_pyobject(py)?.unbind(),
                 Ok(Answer::Reserved(granted)) => Py::new(py, Claim::from(granted))?.into_any(),
+                Ok(Answer::Made(make)) => make(py)?,
                 Err(failure) => error::failed(py, &failure).into_value(py).into_any(),
             };
             Ok((id, object))
@@ -92,7 +104,7 @@ impl Promise {
 impl Drop for Promise {
     fn drop(&mut self) {
         if !self.is_kept {
-            let failure = Failure { error: error::closed(), effect: self.effect };
+            let failure = Failure { effect: self.effect, ..Failure::from(error::closed()) };
             self.shared.put(self.id, Err(failure));
         }
     }

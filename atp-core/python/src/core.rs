@@ -8,7 +8,7 @@ use std::time::Duration;
 use atp_api::{
     Effect, OperationSpec, OutcomeError, PlanReport, Policy, RunEvent, RunRequest, StateFilter, Targets,
 };
-use atp_client::{Client, ClientOptions};
+use atp_client::{Client, ClientOptions, VmDevice};
 use atp_executor::{Executor, Scenario};
 use atp_settings::mask_uri;
 use atp_transport::TransportManager;
@@ -30,6 +30,7 @@ use crate::frame::Shape;
 use crate::journal::Noted;
 use crate::json;
 use crate::outcomes::{self, Found, Outcomes};
+use crate::pipe::{self, Opening, Pipe, Way};
 use crate::reservations::{self, Claim, Granted};
 use crate::run::{self, Asked, Backend, Run, Sink, control, drive, run_on_hosts};
 use crate::settings::{self, Chosen, Settings};
@@ -151,6 +152,33 @@ impl Parts {
         self.closed.cancel();
     }
 
+    /// Opens the console of this alias of a VM, by default the first, or the channel of this name, when it is awaited.
+    fn opening(
+        &self,
+        py: Python<'_>,
+        found: &Found,
+        device: Option<String>,
+        channel: Option<String>,
+        force: bool,
+        limit: Option<f64>,
+    ) -> PyResult<impl Future<Output = Result<Pipe, Failure>> + Send + use<>> {
+        let way = match (&self.backend, &self.manager) {
+            (Backend::Hosts(_), Some(manager)) => Way::Hosts(manager.clone()),
+            _ => Way::Service(Box::new(self.client(py)?)),
+        };
+        let device = channel.map_or(VmDevice::Console(device), VmDevice::Channel);
+        let limit = pipe::duration(py, limit)?.unwrap_or(self.policy.timeout);
+        let opening = Opening { way, target: found.0.lock().clone(), device, force, limit };
+        let (spawner, runs) = (self.driver(py)?.spawner().clone(), self.runs.clone());
+        let (abort, end) = (self.abort.clone(), self.abort.child_token());
+        Ok(async move {
+            tokio::select! {
+                opened = opening.open(spawner, runs, end) => opened,
+                () = abort.cancelled() => Err(error::closed().into()),
+            }
+        })
+    }
+
     /// Asks the service for free VMs, when it is awaited.
     fn reserving(
         &self,
@@ -177,7 +205,7 @@ impl Core {
             let _unheard = sender.send(asking.await);
         };
         parts.driver(py)?.spawner().spawn(parts.runs.track_future(answering));
-        let closed = || Failure { error: error::closed(), effect: Effect::Unknown };
+        let closed = || Failure { effect: Effect::Unknown, ..Failure::from(error::closed()) };
         let answer = wait(py, receiver)?.unwrap_or_else(|_| Err(closed()));
         answer.map_err(|failure| error::failed(py, &failure))
     }
@@ -319,6 +347,44 @@ impl Core {
             )
         };
         Ok(Feed::begin(driver.spawner(), end, work))
+    }
+
+    /// Opens the console of this alias of a VM, by default the first, or the channel of this name, within so many seconds.
+    #[pyo3(signature = (found, device, channel, force, limit))]
+    fn open(
+        &self,
+        py: Python<'_>,
+        found: &Found,
+        device: Option<String>,
+        channel: Option<String>,
+        force: bool,
+        limit: Option<f64>,
+    ) -> PyResult<Pipe> {
+        let opening = self.0.get(py)?.opening(py, found, device, channel, force, limit)?;
+        self.ask(py, opening)
+    }
+
+    /// As `open`, for an event loop: the answer comes under this id.
+    #[expect(clippy::too_many_arguments, reason = "those of `open`, and where the answer goes")]
+    fn open_into(
+        &self,
+        py: Python<'_>,
+        found: &Found,
+        device: Option<String>,
+        channel: Option<String>,
+        force: bool,
+        limit: Option<f64>,
+        bridge: &Bridge,
+        id: u64,
+    ) -> PyResult<()> {
+        let parts = self.0.get(py)?;
+        let opening = parts.opening(py, found, device, channel, force, limit)?;
+        let promise = bridge.promise(id, Effect::None);
+        let answering = async move {
+            promise.keep(opening.await.map(|pipe| Answer::made(|py| Ok(Py::new(py, pipe)?.into_any()))))
+        };
+        parts.driver(py)?.spawner().spawn(parts.runs.track_future(answering));
+        Ok(())
     }
 
     /// The hosts, as JSON.

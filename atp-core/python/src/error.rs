@@ -12,32 +12,31 @@ use pyo3::prelude::*;
 pub(crate) struct Failure {
     pub(crate) error: OutcomeError,
     pub(crate) effect: Effect,
+    /// Whether the target failed, and not the request or the service.
+    pub(crate) is_of_target: bool,
 }
 
 impl From<OutcomeError> for Failure {
     /// Of an error before anything was done, or of a look.
     fn from(error: OutcomeError) -> Self {
-        Failure { error, effect: Effect::None }
+        Failure { error, effect: Effect::None, is_of_target: false }
     }
 }
 
 /// The exception for an error of which nothing was done.
 pub(crate) fn exception(py: Python<'_>, error: &OutcomeError) -> PyErr {
-    raised(py, error, Effect::None)
+    failed(py, &Failure::from(error.clone()))
 }
 
 /// The exception for a failure.
 pub(crate) fn failed(py: Python<'_>, failure: &Failure) -> PyErr {
-    raised(py, &failure.error, failure.effect)
-}
-
-fn raised(py: Python<'_>, error: &OutcomeError, effect: Effect) -> PyErr {
     let raise = || {
+        let Failure { error, effect, is_of_target } = failure;
         let OutcomeError { kind, message, hint, retryable, libvirt, causes } = error;
         let kind: &'static str = kind.into();
         let hint = hint.as_ref().map(|hint| &**hint);
         let libvirt = libvirt.map(|libvirt| (libvirt.code, libvirt.domain));
-        let arguments = (kind, message, effect.as_str(), *retryable, hint, causes, libvirt);
+        let arguments = (kind, message, effect.as_str(), *retryable, hint, causes, libvirt, *is_of_target);
         py.import("atp_libvirt._errors")?.call_method1("exception", arguments)
     };
     raise().map_or_else(|error| error, PyErr::from_value)

@@ -31,7 +31,7 @@ pub(crate) struct Feed(Forked<Parts>);
 struct Parts {
     spawner: Spawner,
     end: CancellationToken,
-    shared: Arc<Shared>,
+    items: Arc<Items<String, OutcomeError>>,
 }
 
 impl Drop for Parts {
@@ -40,11 +40,11 @@ impl Drop for Parts {
     }
 }
 
-struct Shared {
-    /// One reader at a time takes items.
-    items: tokio::sync::Mutex<Receiver<Item>>,
+/// Where items arrive. One reader at a time takes them.
+pub(crate) struct Items<T, E> {
+    received: tokio::sync::Mutex<Receiver<Result<T, E>>>,
     /// Why there are no more, after those that came before.
-    failed: Mutex<Option<OutcomeError>>,
+    failed: Mutex<Option<E>>,
 }
 
 /// An item, or why there are no more.
@@ -60,8 +60,7 @@ impl Feed {
     where
         W: Future<Output = Result<(), OutcomeError>> + Send + 'static,
     {
-        let (sender, receiver) = channel(AHEAD);
-        let shared = Arc::new(Shared { items: tokio::sync::Mutex::new(receiver), failed: Mutex::default() });
+        let (sender, items) = Items::channel(AHEAD);
         let working = work(sender.clone());
         spawner.spawn(async move {
             if let Err(error) = working.await {
@@ -69,7 +68,7 @@ impl Feed {
                 let _unheard = sender.send(Err(error)).await;
             }
         });
-        Feed(Forked::new(Parts { spawner: spawner.clone(), end, shared }))
+        Feed(Forked::new(Parts { spawner: spawner.clone(), end, items: Arc::new(items) }))
     }
 }
 
@@ -77,16 +76,16 @@ impl Feed {
 impl Feed {
     /// Waits for the next items; there are none at the end.
     fn next(&self, py: Python<'_>) -> PyResult<Vec<String>> {
-        let next = wait(py, Shared::next(&self.0.get(py)?.shared))?;
+        let next = wait(py, self.0.get(py)?.items.next())?;
         next.map_err(|error| error::exception(py, &error))
     }
 
     /// As `next`, for an event loop: the answer comes under this id.
     fn next_into(&self, py: Python<'_>, bridge: &Bridge, id: u64) -> PyResult<()> {
         let parts = self.0.get(py)?;
-        let (promise, shared) = (bridge.promise(id, Effect::None), parts.shared.clone());
+        let (promise, items) = (bridge.promise(id, Effect::None), parts.items.clone());
         parts.spawner.spawn(async move {
-            let next = Shared::next(&shared).await;
+            let next = items.next().await;
             promise.keep(next.map(Answer::Texts).map_err(Failure::from));
         });
         Ok(())
@@ -99,15 +98,23 @@ impl Feed {
     }
 }
 
-impl Shared {
-    async fn next(&self) -> Result<Vec<String>, OutcomeError> {
-        let mut received = Vec::new();
-        let mut items = self.items.lock().await;
+impl<T, E> Items<T, E> {
+    /// Room for so many items that nobody has taken yet.
+    pub(crate) fn channel(ahead: usize) -> (Sender<Result<T, E>>, Self) {
+        let (sender, receiver) = channel(ahead);
+        (sender, Items { received: tokio::sync::Mutex::new(receiver), failed: Mutex::new(None) })
+    }
+
+    /// Takes all that are there, and waits for one if none is; there are none at the end. Cancel safe.
+    pub(crate) async fn next(&self) -> Result<Vec<T>, E> {
+        let mut taken = Vec::new();
+        let mut received = self.received.lock().await;
         if let Some(failed) = self.failed.lock().take() {
             return Err(failed);
         }
-        items.recv_many(&mut received, AHEAD).await;
-        error::until_error(received, &self.failed)
+        let most = received.max_capacity();
+        received.recv_many(&mut taken, most).await;
+        error::until_error(taken, &self.failed)
     }
 }
 

@@ -37,6 +37,7 @@
 //! | frame | all outcomes of a run as a record batch of Arrow |
 //! | plan | what a run would do, as JSON: nothing is changed |
 //! | feed | what has no end of its own, as JSON: events, lines of consoles, rounds of statistics (`feed::Feed`) |
+//! | pipe | a console or channel of one VM, open for bytes both ways (`pipe::Pipe`) |
 
 mod bridge;
 mod core;
@@ -48,6 +49,7 @@ mod frame;
 mod journal;
 mod json;
 mod outcomes;
+mod pipe;
 mod reservations;
 mod run;
 mod scenario;
@@ -70,6 +72,8 @@ mod _native {
     use crate::journal::journal;
     #[pymodule_export]
     use crate::outcomes::{Found, Outcome, Outcomes};
+    #[pymodule_export]
+    use crate::pipe::Pipe;
     #[pymodule_export]
     use crate::reservations::{Claim, release, reservations, reserve};
     #[pymodule_export]

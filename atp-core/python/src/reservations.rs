@@ -196,7 +196,7 @@ fn of_service(error: &ClientError) -> Failure {
         | ClientError::Token => Effect::None,
         _ => Effect::Unknown,
     };
-    Failure { error: error::of_client(error), effect }
+    Failure { effect, ..Failure::from(error::of_client(error)) }
 }
 
 /// Tries again while another process has the lock. Handlers of signals run meanwhile.

@@ -329,7 +329,7 @@ impl Shared {
     /// An error that comes when the run had begun says nothing of what was done.
     fn failure(&self, error: OutcomeError) -> Failure {
         let effect = if self.ending.lock().has_begun { Effect::Unknown } else { Effect::None };
-        Failure { error, effect }
+        Failure { effect, ..Failure::from(error) }
     }
 
     async fn next(&self) -> Result<Taken, Failure> {

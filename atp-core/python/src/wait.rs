@@ -20,11 +20,31 @@ pub(crate) const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
 pub(crate) fn wait<T: Send>(py: Python<'_>, future: impl Future<Output = T> + Send) -> PyResult<T> {
     let mut future = pin!(future);
     loop {
-        if let Some(value) = py.detach(|| poll_for(future.as_mut(), SIGNAL_INTERVAL)) {
+        if let Some(value) = wait_for(py, Some(SIGNAL_INTERVAL), future.as_mut())? {
             return Ok(value);
+        }
+    }
+}
+
+/// As `wait`, for so long at most, if a limit is given. None when that has passed.
+pub(crate) fn wait_for<T: Send>(
+    py: Python<'_>,
+    limit: Option<Duration>,
+    future: impl Future<Output = T> + Send,
+) -> PyResult<Option<T>> {
+    let mut future = pin!(future);
+    let until = limit.map(|limit| Instant::now() + limit);
+    loop {
+        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+        let slice = left.map_or(SIGNAL_INTERVAL, |left| left.min(SIGNAL_INTERVAL));
+        if let Some(value) = py.detach(|| poll_for(future.as_mut(), slice)) {
+            return Ok(Some(value));
         }
         // Does nothing in threads other than the interpreter's main one.
         py.check_signals()?;
+        if left.is_some_and(|left| left <= slice) {
+            return Ok(None);
+        }
     }
 }
 

@@ -37,15 +37,13 @@ METHODS: Dict[str, List[str]] = {
         verb: [verb]
         for verb in (
             *("wait", "qmp", "qga", "run", "key", "type", "mouse", "screenshot", "events", "stats", "reserve"),
-            "release",
+            *("release", "attach", "channel"),
         )
     },
 }
 
 #: Commands that have no method, and why not.
 NO_METHOD: Dict[str, str] = {
-    "attach": "a terminal is for people",
-    "channel": "stdin and stdout are for shells",
     "top": "a screen is for people: fleet.stream.stats",
     "host add": "settings files are written by people; Fleet(hosts=...) takes hosts",
     "host remove": "as host add",
@@ -84,6 +82,7 @@ NO_PARAMETER: Dict[Tuple[str, str], str] = {
     ("console", "follow"): "the method console_lines",
     ("type", "enter"): "a line feed in the text is Enter",
     ("events", "count"): "the loop is left",
+    ("channel", "idle"): "ByteStream.read has a timeout",
 }
 
 #: What the options of all commands are: parameters of a verb, of `Fleet(...)`, or attributes.

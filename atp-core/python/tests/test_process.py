@@ -188,18 +188,65 @@ except KeyboardInterrupt:
     assert (process.returncode, stdout) == (0, "interrupted\n"), stderr
 
 
-@pytest.mark.parametrize("call", ["fleet.vms()", "fleet.hosts()", "vm.state()", "next(stream)", "fleet.close()"])
+def test_ctrl_c_interrupts_a_read_and_takes_no_bytes_with_it(simulated: Simulated) -> None:
+    code = """
+with fleet.attach("h1/vm1") as console:
+    console.expect("login: \\r\\n", timeout=60)
+    print("reading", flush=True)
+    try:
+        console.read()
+    except KeyboardInterrupt:
+        console.write(b"x", timeout=60)
+        print(console.read(timeout=60), flush=True)
+"""
+    process = start(code, simulated.config)
+    wait_for_word(process, "reading")
+    # Most likely it waits by then; one that has not begun is interrupted as well.
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stdout) == (0, "b'x'\n"), stderr
+
+
+def test_the_interpreter_ends_while_a_console_is_read(simulated: Simulated) -> None:
+    code = """
+console = fleet.attach("h1/vm1")
+console.expect("login: \\r\\n", timeout=60)
+threading.Thread(target=lambda: print(list(console), flush=True)).start()
+time.sleep(0.5)
+"""
+    process = start(code, simulated.config)
+    stdout, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stdout) == (0, "[]\n"), stderr
+    assert "Fatal" not in stderr and "panicked" not in stderr, stderr
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "fleet.vms()",
+        "fleet.hosts()",
+        "vm.state()",
+        "next(stream)",
+        "fleet.close()",
+        "vm.attach()",
+        "console.read()",
+        "console.write(b'x')",
+        "console.close()",
+    ],
+)
 def test_a_forked_process_is_refused_by_name(simulated: Simulated, call: str) -> None:
     code = f"""
 vm = fleet.vm("h1/vm1")
 stream = fleet.stream.vms()
+console = vm.attach()
 child = os.fork()
 if child == 0:
     try:
         {call}
     except ForkedError as error:
         assert error.kind == "forked" and error.hint, error
-        del stream, fleet
+        del stream, console, fleet
         with Fleet(sys.argv[1]) as own:
             assert len(own.vms()) == 4
         os._exit(7)
@@ -207,6 +254,7 @@ if child == 0:
 _, status = os.waitpid(child, 0)
 assert os.waitstatus_to_exitcode(status) == 7, status
 assert len(list(stream)) == 4
+console.expect("login: ", timeout=60)
 print("done")
 """
     process = start(code, simulated.config)

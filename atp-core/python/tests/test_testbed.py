@@ -5,10 +5,14 @@ import re
 import shutil
 import subprocess
 import sys
+import time
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Callable
 
 import pytest
-from atp_libvirt import Fleet, read_journal
+from atp_libvirt import ByteStream, Fleet, OutcomeError, read_journal
+from conftest import ATP, serving
 
 #: The program `testbed`.
 TESTBED = os.environ.get("ATP_TEST_TESTBED", "")
@@ -89,6 +93,81 @@ def test_a_run_is_planned_recorded_resumed_and_reported(config: Path, tmp_path: 
         assert outcomes[0].unwrap().stdout.text == "once\n"
         outcomes.to_junit(tmp_path / "report.xml")
         assert "<system-out>once" in (tmp_path / "report.xml").read_text()
+
+
+def opened(attempt: Callable[[], ByteStream]) -> ByteStream:
+    """Opens what may have been open a moment ago: the daemon may not have noticed yet that it was closed."""
+    until = time.monotonic() + 120
+    while True:
+        try:
+            return attempt()
+        except OutcomeError as error:
+            assert error.kind == "channel-in-use" and time.monotonic() < until, error
+        time.sleep(0.1)
+
+
+def comes(again: Callable[[], object], console: ByteStream, pattern: str) -> None:
+    """Something comes. Until QEMU has noticed that the console is open it drops what is written."""
+    until = time.monotonic() + 120
+    while True:
+        again()
+        try:
+            console.expect(pattern, timeout=3)
+            return
+        except OutcomeError as error:
+            assert error.kind == "condition-not-met" and error.retryable and time.monotonic() < until, error
+
+
+@pytest.mark.parametrize(
+    "how",
+    ["hosts", pytest.param("service", marks=pytest.mark.skipif(not ATP, reason="there is no program atp"))],
+)
+def test_consoles_and_channels_are_read_and_written(config: Path, tmp_path: Path, how: str) -> None:
+    with nullcontext() if how == "hosts" else serving(config, tmp_path) as served:
+        fleet = Fleet(config) if served is None else Fleet(server=served[0], token=served[1])
+        with fleet:
+            fleet.wait("*", timeout=120).raise_for_failures()
+            target = fleet.vms()[0].target
+            vm = fleet.vm(target)
+            # All values of bytes, in more than one packet.
+            fleet.exec(target, ["channel-peer", "bytes"], timeout=60).raise_for_failures()
+            sent = bytes(n * 31 % 256 for n in range(300_000))
+            name = "org.atp.test.channel"
+            with opened(lambda: vm.channel(name, timeout=60)) as channel:
+                channel.write(sent, timeout=120)
+                read = b""
+                while len(read) < len(sent):
+                    read += channel.read(timeout=120)
+                assert read == sent
+                with pytest.raises(OutcomeError) as taken:
+                    fleet.channel(target, name, timeout=60)
+                error = taken.value
+                assert (error.kind, error.effect, error.retryable) == ("channel-in-use", "none", True), error
+                with fleet.channel(target, name, force=True, timeout=60) as second:
+                    second.write(b"mine", timeout=120)
+                    assert second.expect("mine", timeout=120).before == b""
+                    ends(channel)
+
+            vm.shell('while read -r line; do echo "got $line"; done < /dev/ttyS0 > /dev/ttyS0 2> /dev/null &', timeout=60).unwrap()
+            with opened(lambda: fleet.attach(target, timeout=60)) as console:
+                comes(lambda: vm.shell("echo said by the guest > /dev/ttyS0", timeout=60).unwrap(), console, "said by the guest")
+                comes(lambda: console.write(b"typed here\r", timeout=60), console, "got typed here")
+                fleet.destroy(target, timeout=60).raise_for_failures()
+                ends(console)
+            with pytest.raises(OutcomeError) as off:
+                fleet.attach(target, timeout=60)
+            assert off.value.kind == "vm-not-running", off.value
+            fleet.start(target, wait="agent", timeout=120).raise_for_failures()
+
+
+def ends(stream: ByteStream) -> None:
+    """Its other side has ended it: by a word, or without one."""
+    try:
+        while stream.read(timeout=120):
+            pass
+    except OutcomeError as error:
+        assert error.kind != "condition-not-met", error
+    assert stream.read() == b""
 
 
 def test_programs_run_in_guests_and_screens_are_seen(config: Path, tmp_path: Path) -> None:

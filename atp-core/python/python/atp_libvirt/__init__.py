@@ -11,6 +11,7 @@ outcome for each by its deadline::
             print(outcome.target, outcome.error)
 """
 
+from ._bytes import AsyncByteStream, ByteStream, Expected
 from ._data import (
     Address,
     ConsoleReport,
@@ -70,6 +71,7 @@ from ._vm import AsyncVm, Vm
 
 __all__ = [
     "Address",
+    "AsyncByteStream",
     "AsyncConsoleLines",
     "AsyncEvents",
     "AsyncFleet",
@@ -77,6 +79,7 @@ __all__ = [
     "AsyncStream",
     "AsyncVm",
     "AtpError",
+    "ByteStream",
     "ClosedError",
     "ConfigError",
     "ConsoleLine",
@@ -87,6 +90,7 @@ __all__ = [
     "Event",
     "Events",
     "ExecReport",
+    "Expected",
     "FailedOutcomes",
     "FileReport",
     "Finding",

@@ -67,7 +67,7 @@ class ServiceError(AtpError):
 
 
 class ClosedError(AtpError):
-    """The fleet was closed."""
+    """The fleet was closed, or the stream of bytes."""
 
 
 class ForkedError(AtpError):
@@ -121,12 +121,15 @@ def exception(
     hint: Optional[str],
     causes: Sequence[str],
     libvirt: Optional[Tuple[int, int]],
+    is_of_target: bool = False,
 ) -> AtpError:
     """The exception for an error of the extension module."""
     if kind == "invalid-config":
         of_kind: type[AtpError] = ConfigError
     elif kind == "aborted":
         of_kind = ClosedError
+    elif is_of_target:
+        of_kind = OutcomeError
     elif kind in _SERVICE or effect != "none":
         # Through a service a run may go on whose outcomes cannot be read any more.
         of_kind = ServiceError
@@ -149,6 +152,23 @@ def forked() -> ForkedError:
 def closed() -> ClosedError:
     """The exception for work that ended because its fleet was closed."""
     return ClosedError("the fleet was closed", kind="aborted", hint="keep the fleet open while work runs")
+
+
+def stream_closed() -> ClosedError:
+    """The exception for work on a stream of bytes that was closed."""
+    return ClosedError("the stream was closed", kind="aborted", hint="open it again: fleet.attach or fleet.channel")
+
+
+def not_read(what: str, seconds: Optional[float], last: bytes) -> OutcomeError:
+    """The exception for what was not read from a stream of bytes: in so many seconds, or at all as the stream has ended."""
+    is_late = seconds is not None
+    came = f"; the last that came: {last!r}" if last else ""
+    return OutcomeError(
+        f"{what} within {seconds:g} s{came}" if is_late else f"{what} before the stream ended{came}",
+        kind="condition-not-met",
+        retryable=is_late,
+        hint=None if is_late else "the VM was stopped, another client has taken the stream, or the fleet was closed",
+    )
 
 
 def nothing_selected() -> RequestError:

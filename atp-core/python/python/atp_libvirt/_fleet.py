@@ -10,6 +10,7 @@ import os
 import sys
 import threading
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic, sleep
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Dict, Iterable, List, Mapping, Optional, Tuple, Type, TypeVar, Union, cast
@@ -17,6 +18,7 @@ from urllib.parse import urlsplit
 from weakref import WeakSet
 
 from . import _native, _plans, _reservations
+from ._bytes import AsyncByteStream, ByteStream
 from ._errors import ConfigError, closed
 from ._faces import (
     AsyncPlannedVerbs,
@@ -286,6 +288,52 @@ class Fleet(_Base, Verbs):
         """
         return ConsoleLines(self.listen(console_lines(targets, device=device, force=force), options))
 
+    def attach(
+        self, vm: str, *, device: Optional[str] = None, force: bool = False, timeout: Optional[float] = None
+    ) -> ByteStream:
+        """Opens the serial console of one VM to read and to write, as ``atp attach`` does.
+
+        What the guest wrote before is not sent again. The host's daemon gives a console to one client at a time.
+
+        :param vm: Its selector.
+        :param device: The alias of the console in its definition, such as ``serial1``; without it the first.
+        :param force: Take it from another client, such as ``virsh console``.
+        :param timeout: In how many seconds it is to be found, and then opened; without it those of the settings.
+        :raises OutcomeError: It was not found, or cannot be opened: ``vm-not-running``, ``channel-in-use``, …
+        :raises RequestError: The selector means several VMs, or none.
+        :raises ServiceError: The service refused it or did not answer.
+
+        >>> with fleet.attach("h1/vm1") as console:
+        ...     console.expect("login: ", timeout=60).match[0]
+        ...     console.write(b"root")
+        ...     console.expect("root", timeout=60).match[0]
+        b'login: '
+        b'root'
+        """
+        return self.vm(vm, **_in(timeout)).attach(device=device, force=force, timeout=timeout)
+
+    def channel(self, vm: str, name: str, *, force: bool = False, timeout: Optional[float] = None) -> ByteStream:
+        """Opens a virtio-serial channel of one VM to read and to write, as ``atp channel`` does.
+
+        Whether a program in the guest has it open is not known.
+
+        :param name: The channel's name in the definition of the VM.
+
+        The other parameters and the errors are those of :meth:`attach`.
+
+        >>> with fleet.channel("h1/vm1", "org.example.control") as channel:
+        ...     channel.write(b"status 0;")
+        ...     channel.expect(r"status (\\d+);", timeout=60).match[1]
+        b'0'
+        """
+        return self.vm(vm, **_in(timeout)).channel(name, force=force, timeout=timeout)
+
+    def open_on(
+        self, vm: _native.Found, device: Optional[str], channel: Optional[str], force: bool, timeout: Optional[float]
+    ) -> ByteStream:
+        """Opens a console or a channel of a VM, for :class:`Vm`."""
+        return ByteStream(self._core.open(vm, device, channel, force, timeout))
+
     def hosts(self) -> List[Host]:
         """The hosts, by their names. None of them is asked anything.
 
@@ -471,6 +519,27 @@ class AsyncFleet(_Base, AsyncVerbs):
         """As :meth:`Fleet.console_lines`, for ``async for``."""
         return AsyncConsoleLines(self.listen(console_lines(targets, device=device, force=force), options))
 
+    async def attach(
+        self, vm: str, *, device: Optional[str] = None, force: bool = False, timeout: Optional[float] = None
+    ) -> AsyncByteStream:
+        """As :meth:`Fleet.attach`: ``async with await fleet.attach(...) as console``."""
+        found = await self.vm(vm, **_in(timeout))
+        return await found.attach(device=device, force=force, timeout=timeout)
+
+    async def channel(
+        self, vm: str, name: str, *, force: bool = False, timeout: Optional[float] = None
+    ) -> AsyncByteStream:
+        """As :meth:`Fleet.channel`: ``async with await fleet.channel(...) as channel``."""
+        found = await self.vm(vm, **_in(timeout))
+        return await found.channel(name, force=force, timeout=timeout)
+
+    async def open_on(
+        self, vm: _native.Found, device: Optional[str], channel: Optional[str], force: bool, timeout: Optional[float]
+    ) -> AsyncByteStream:
+        """As :meth:`Fleet.open_on`."""
+        opening = partial(self._core.open_into, vm, device, channel, force, timeout)
+        return AsyncByteStream(await loop().answer(opening))
+
     async def hosts(self) -> List[Host]:
         """As :meth:`Fleet.hosts`."""
         (text,) = await loop().answer(self._core.hosts_into)
@@ -650,6 +719,11 @@ def _hosts_of(text: str) -> List[Host]:
 def _at_least_one(count: int) -> None:
     if count < 1:
         raise ValueError("count is at least 1")
+
+
+def _in(timeout: Optional[float]) -> Options:
+    """The options of a listing that takes no longer."""
+    return {} if timeout is None else {"timeout": timeout}
 
 
 def _by(until: float, options: Options) -> Options:

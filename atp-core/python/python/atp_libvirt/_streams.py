@@ -57,7 +57,7 @@ class ConsoleLine:
 class _Stream(Generic[T]):
     """What is taken in portions, one by one. An empty portion is the end."""
 
-    def __init__(self, source: Union[_native.Run, _native.Feed]) -> None:
+    def __init__(self, source: Union[_native.Run, _native.Feed, _native.Pipe]) -> None:
         self._source = source
         self._ready: Deque[T] = deque()
         self._has_ended = False
@@ -129,17 +129,21 @@ class _AsyncIterator(_Stream[T]):
 
     async def __anext__(self) -> T:
         while not self._ready and not self._has_ended:
-            if self._asked is None:
-                self._asked = asyncio.ensure_future(loop().answer(self._source.next_into))
-            asked = self._asked
-            # A wait that is cancelled must not take the next portion with it: the next wait gets it.
-            await asyncio.wait([asked])
-            if self._asked is asked:
-                self._asked = None
-                self._take(asked.result())
+            await self._wait(None)
         if not self._ready:
             raise StopAsyncIteration
         return self._ready.popleft()
+
+    async def _wait(self, timeout: Optional[float]) -> None:
+        """Waits for the next portion, for so many seconds at most."""
+        if self._asked is None:
+            self._asked = asyncio.ensure_future(loop().answer(self._source.next_into))
+        asked = self._asked
+        # A wait that is cancelled must not take the next portion with it: the next wait gets it.
+        await asyncio.wait([asked], timeout=timeout)
+        if self._asked is asked and asked.done():
+            self._asked = None
+            self._take(asked.result())
 
     async def aclose(self) -> None:
         """Ends it early: targets under way are cancelled."""
@@ -163,7 +167,7 @@ class _AsyncIterator(_Stream[T]):
 class _Run:
     """What is known of the run of a stream."""
 
-    _source: Union[_native.Run, _native.Feed]
+    _source: Union[_native.Run, _native.Feed, _native.Pipe]
 
     def stop(self) -> None:
         """Starts no more targets, and ends captures of consoles with what they have. Outcomes still come."""

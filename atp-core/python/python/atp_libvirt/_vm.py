@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Optional, TypeVar
+from typing import TYPE_CHECKING, Optional, TypeVar, cast
 
 from . import _native
+from ._bytes import AsyncByteStream, ByteStream
 from ._data import DomainInfo
 from ._errors import RequestError
 from ._faces import AsyncVmVerbs, VmVerbs
@@ -52,6 +53,11 @@ class _Found:
         """The selector of this VM alone, for the verbs of the fleet."""
         return f"{self._host}/{escaped(self._name)}"
 
+    @property
+    def _there(self) -> _native.Found:
+        # A listing has it.
+        return cast("_native.Found", self._found)
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.target}>"
 
@@ -75,6 +81,16 @@ class Vm(_Found, VmVerbs):
         """
         return self._run(vms(self.target), options).unwrap().state
 
+    def attach(
+        self, *, device: Optional[str] = None, force: bool = False, timeout: Optional[float] = None
+    ) -> ByteStream:
+        """As :meth:`Fleet.attach`, of this VM. One that has moved to another host since it was found is to be found again."""
+        return self._fleet.open_on(self._there, device, None, force, timeout)
+
+    def channel(self, name: str, *, force: bool = False, timeout: Optional[float] = None) -> ByteStream:
+        """As :meth:`Fleet.channel`, of this VM. One that has moved to another host since it was found is to be found again."""
+        return self._fleet.open_on(self._there, None, name, force, timeout)
+
     def _run(self, operation: Operation[D], options: VmOptions) -> Outcome[D]:
         return self._fleet.run_on(self._found, operation, options)
 
@@ -89,6 +105,18 @@ class AsyncVm(_Found, AsyncVmVerbs):
     async def state(self, **options: Unpack[VmOptions]) -> str:
         """As :meth:`Vm.state`."""
         return (await self._run(vms(self.target), options)).unwrap().state
+
+    async def attach(
+        self, *, device: Optional[str] = None, force: bool = False, timeout: Optional[float] = None
+    ) -> AsyncByteStream:
+        """As :meth:`Vm.attach`."""
+        return await self._fleet.open_on(self._there, device, None, force, timeout)
+
+    async def channel(
+        self, name: str, *, force: bool = False, timeout: Optional[float] = None
+    ) -> AsyncByteStream:
+        """As :meth:`Vm.channel`."""
+        return await self._fleet.open_on(self._there, None, name, force, timeout)
 
     async def _run(self, operation: Operation[D], options: VmOptions) -> Outcome[D]:
         return await self._fleet.run_on(self._found, operation, options)
