@@ -96,11 +96,15 @@ pub(crate) fn check(paths: &[PathBuf], set: &[(String, String)]) -> Result<Vec<C
             });
         }
     }
-    for file in &mut checked {
-        if let Ok(scenario) = &file.scenario
-            && let Err(error) = scenario.selection()
-        {
-            file.scenario = Err(vec![error]);
+    for place in 0..checked.len() {
+        let (before, rest) = checked.split_at_mut(place);
+        let before: Vec<_> = before.iter().filter_map(|file| file.scenario.as_ref().ok()).collect();
+        let Some(Checked { scenario: read, .. }) = rest.first_mut() else { continue };
+        let Ok(scenario) = read else { continue };
+        let problems = scenario.selection().err().into_iter();
+        let problems: Vec<_> = problems.chain(scenario.unreadable_files(&before)).collect();
+        if !problems.is_empty() {
+            *read = Err(problems);
         }
     }
     if problems.is_empty() { Ok(checked) } else { Err(problems) }

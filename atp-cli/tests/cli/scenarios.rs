@@ -45,6 +45,27 @@ fn errors_of_a_file_have_a_position() {
     home.run(["--host", DEMO, "run"]).exits(2);
 }
 
+#[test]
+fn a_file_that_a_step_needs_and_that_is_not_there_is_found_before_anything_is_done() {
+    let home = Home::new();
+    home.write("steps/copy.yaml", "- vm: info\n- {cp: {push: '${from}', to: /tmp/x}}\n");
+    let file = home.write(
+        "copies.yaml",
+        "name: copies\nvariables: {from: nope.conf}\ntargets: demo/test\nsteps:\n  - vm: suspend\n  \
+         - include: steps/copy.yaml\n",
+    );
+    let file = file.to_str().unwrap();
+    for args in [&["check", file][..], &["run", file, "--dry-run"], &["run", file]] {
+        home.run(["--host", DEMO].iter().chain(args))
+            .exits(2)
+            .without_data()
+            .says(&["steps/copy.yaml:2:3: the file nope.conf cannot be read", "check the path"]);
+    }
+    home.write("there.conf", "");
+    home.run(["--host", DEMO, "run", file, "--dry-run", "--set", "from=there.conf"]).exits(0);
+    home.run(["check", file, "--set", "from=there.conf"]).exits(0);
+}
+
 /// A folder with two scenarios, one of which includes a file.
 fn folder(home: &Home) -> String {
     home.write("all/steps/one.yaml", "- {name: look, vm: info}\n");

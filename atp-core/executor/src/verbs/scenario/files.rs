@@ -1,7 +1,12 @@
 //! The files of a scenario: which its steps read, and where they may write.
 
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+
 use regex::Regex;
 
+use super::error::ScenarioError;
 use super::places::FilePlaces;
 use super::template::{Template, Values, fill_path};
 use super::{Action, Scenario, Step, StepOperation};
@@ -29,6 +34,33 @@ impl Scenario {
     /// The paths of the files that its steps read, each as far as it is known: with the variables of the file, and those of a
     /// target, its host, name and UUID, if one is given. The error has the path as it stands in the file.
     pub fn pushed(&self, target: Option<(&str, &str, &str)>) -> Vec<Result<String, String>> {
+        self.steps_that_read(target).into_iter().map(|(_, path)| path).collect()
+    }
+
+    /// The files that its steps read and that cannot be read here, as far as their names are known without a target. A step with a
+    /// condition may need none, and a file may come later that is in a folder to which a step writes, of this or of the scenarios
+    /// that are run `before`.
+    ///
+    /// Blocks.
+    pub fn unreadable_files(&self, before: &[&Scenario]) -> Vec<ScenarioError> {
+        let is_written = |path: &Path| {
+            let folders = path.ancestors().skip(1).filter_map(Path::to_str);
+            let writers = before.iter().copied().chain([self]);
+            folders.into_iter().any(|folder| writers.clone().any(|writer| writer.may_write_to(folder)))
+        };
+        let unreadable = |(step, path): (&Step, Result<String, String>)| {
+            let path = path.ok().filter(|_| step.when.is_empty())?;
+            let error = try_to_read(Path::new(&path)).err().filter(|_| !is_written(Path::new(&path)))?;
+            let error = ScenarioError::at(step.place, format!("the file {path} cannot be read: {error}"));
+            let error =
+                error.with_hint("check the path: it begins in the folder in which the command is run");
+            Some(ScenarioError { file: step.file.clone(), ..error })
+        };
+        self.steps_that_read(None).into_iter().filter_map(unreadable).collect()
+    }
+
+    /// The steps that read a file here, with its path as in [`pushed`](Self::pushed).
+    fn steps_that_read(&self, target: Option<(&str, &str, &str)>) -> Vec<(&Step, Result<String, String>)> {
         let mut values = self.variables.clone();
         if let Some((host, vm, uuid)) = target {
             let own = [("host", host), ("vm", vm), ("uuid", uuid)];
@@ -43,7 +75,7 @@ impl Scenario {
                 let bound = step.bind(&mut values, &mut own);
                 let path = bound.and_then(|()| fill_path(from, &values, &own)).ok();
                 let path = path.and_then(|path| path.into_os_string().into_string().ok());
-                pushed.push(path.ok_or_else(|| from.to_string()));
+                pushed.push((step, path.ok_or_else(|| from.to_string())));
             }
             // From here on it is what the guest said.
             if let Some(name) = &step.capture {
@@ -77,6 +109,16 @@ impl Scenario {
                 _ => false,
             })
     }
+}
+
+/// Opens a file as a step would.
+fn try_to_read(path: &Path) -> io::Result<()> {
+    let found = fs::metadata(path)?;
+    if found.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    // To open a pipe waits for its other end.
+    if found.is_file() { File::open(path).map(drop) } else { Ok(()) }
 }
 
 /// The file that a step reads.
@@ -117,6 +159,24 @@ mod tests {
         // A VM's name leads to no other folder.
         assert_eq!(scenario.pushed(Some(("h1", "../x", "u")))[1], Err("per/${vm}.conf".into()));
         assert!(scenario.has_files() && !self::scenario("  - exec: 'true'\n").has_files());
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_found_where_its_name_is_known() {
+        let scenario = scenario(
+            "  - cp: {push: /nope/a, to: /a}\n  - cp: {push: 'nope/${vm}', to: /a}\n  - screenshot: shots/all\n  \
+             - assert: {screen: {image: shots/all/h1/vm1.png}}\n  - assert: {screen: {image: shots/vm1.png}}\n  \
+             - {when: {value: '${vm}', equals: a}, cp: {push: /nope/b, to: /a}}\n  - cp: {push: /dev/null, to: /a}\n  \
+             - {for_each: {x: [/nope/c, /]}, cp: {push: '${x}', to: /a}}\n",
+        );
+        let pulls = self::scenario("  - cp: {pull: /a, to: shots}\n");
+        assert_eq!(scenario.unreadable_files(&[&pulls]).len(), 3);
+        let found = scenario.unreadable_files(&[]);
+        let found: Vec<_> = found
+            .iter()
+            .map(|error| (error.place.unwrap().line, error.message.split(' ').nth(2).unwrap()))
+            .collect();
+        assert_eq!(found, [(5, "/nope/a"), (9, "shots/vm1.png"), (12, "/nope/c"), (12, "/")]);
     }
 
     #[test]

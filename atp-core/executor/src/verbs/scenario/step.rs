@@ -42,6 +42,8 @@ pub struct Step {
     pub bindings: Bindings,
     /// Whether the next step checks the exit code of its process.
     pub exit_is_judged: bool,
+    /// The included file that it is in, by its path from the scenario's folder; none for the scenario's own file.
+    pub file: Option<String>,
     /// Its position in the file.
     pub place: Place,
 }

@@ -337,6 +337,7 @@ impl<'a> StepReader<'a> {
             retry,
             bindings: self.bindings.clone(),
             exit_is_judged: false,
+            file: self.files.last().cloned(),
             place: node.place,
         };
         step.name = keys.get("name").map(scalar).transpose()?.unwrap_or_else(|| step.op().to_owned());
