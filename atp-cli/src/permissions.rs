@@ -1,6 +1,6 @@
 //! Permissions of the settings files, and of files with a password, a token or a key.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -29,17 +29,21 @@ pub(crate) fn files(settings: &Settings) -> impl Iterator<Item = Finding> {
 /// Checks the files that the settings name and that hold a password, a token or a key.
 pub(crate) fn secret_files(settings: &Settings) -> impl Iterator<Item = Finding> {
     let password = |host: &HostInfo| match host.credentials.as_ref()?.password.as_ref()? {
-        PasswordSource::File(file) => Some((file.clone(), PASSWORD_FILE)),
+        PasswordSource::File(file) => {
+            Some((file.clone(), (format!("password_file of host {}", host.id), PASSWORD_FILE)))
+        }
         _ => None,
     };
-    let mut files: BTreeSet<_> = settings.hosts.iter().filter_map(password).collect();
-    let token = settings.server.as_ref().map(|server| server.token_file.clone());
-    files.extend(token.map(|file| {
-        (file, "correct server_token_file, or create that file, with the token as its first line")
-    }));
-    let named = files.into_iter().map(|(file, hint)| match fs::metadata(&file) {
+    let token = settings.server.as_ref().map(|server| {
+        let hint = "correct server_token_file, or create that file, with the token as its first line";
+        (server.token_file.clone(), ("server_token_file".to_owned(), hint))
+    });
+    // A file that several hosts have is told as that of the first.
+    let files: BTreeMap<_, _> =
+        token.into_iter().chain(settings.hosts.iter().filter_map(password).rev()).collect();
+    let named = files.into_iter().map(|(file, (what, hint))| match fs::metadata(&file) {
         Ok(metadata) => permissions(&file, metadata.permissions().mode(), true),
-        Err(error) => Finding::problem("settings", format!("{}: {error}", file.display()), hint),
+        Err(error) => Finding::problem("settings", format!("{}, the {what}: {error}", file.display()), hint),
     });
     #[cfg(feature = "serve")]
     let named = named.chain(of_service(&settings.serve));

@@ -1,7 +1,7 @@
 //! Comma-separated values (RFC 4180, lines end with a line feed): a header, and one row per outcome.
 //!
 //! The first columns are the same for every operation; the columns of its own data follow. A column is never moved or
-//! removed. The format is for spreadsheets: control characters are escaped, and text that a spreadsheet would take
+//! removed. The format is for spreadsheets: control characters but newlines and tabs are escaped, and text that a spreadsheet would take
 //! for a formula has an apostrophe before it. JSON has the exact bytes.
 
 use std::borrow::Cow;

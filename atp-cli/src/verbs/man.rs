@@ -45,7 +45,9 @@ impl Verb for ManArgs {
 
 /// Prints or writes manual pages. Returns the exit code.
 fn pages(args: &ManArgs, dry_run: bool, console: &Console) -> u8 {
-    let command = Cli::command().disable_help_subcommand(true);
+    let mut command = Cli::command().disable_help_subcommand(true);
+    command.build();
+    let command = with_usage(command);
     let Some(folder) = &args.folder else {
         let mut page = Vec::new();
         return match clap_mangen::Man::new(command).render(&mut page) {
@@ -73,6 +75,14 @@ fn pages(args: &ManArgs, dry_run: bool, console: &Console) -> u8 {
             USAGE
         }
     }
+}
+
+/// Has the synopsis of a page and of those of its subcommands be the line of the help: the page's own names every option, without its
+/// value, and no `--` before a command.
+fn with_usage(mut command: clap::Command) -> clap::Command {
+    let usage = command.render_usage().to_string();
+    let usage = usage.strip_prefix("Usage:").unwrap_or(&usage).trim().to_owned();
+    command.override_usage(usage).mut_subcommands(with_usage)
 }
 
 fn write_pages(command: clap::Command, folder: &Path) -> io::Result<()> {

@@ -91,6 +91,8 @@ impl Verb for StatsArgs {
                 signal = interrupts.first() => break Some(signal),
                 round = sampling.next() => match round {
                     Ok(round) => round,
+                    // It is refused.
+                    Err(problem) if is_first => return Err(problem.into()),
                     Err(problem) => {
                         failed = true;
                         context.console.problem(&problem);
@@ -101,8 +103,7 @@ impl Verb for StatsArgs {
             let lacking = sampling.take_not_found();
             if !lacking.is_empty() {
                 not_found = true;
-                let problem = Problem::new(format!("no VM is named '{}'", Folded::of(lacking)));
-                context.console.problem(&problem.hint(ErrorKind::VmNotFound.hint()));
+                context.console.problem(&self::not_found(lacking));
             }
             // The first has no rates, and is shown only if nothing else will be.
             let has_any = !round.vms.is_empty();
@@ -141,6 +142,12 @@ impl Verb for StatsArgs {
         };
         Ok(signal.map_or(code, |signal| signal.exit_code()))
     }
+}
+
+/// Says that VMs that are selected by name are on none of their hosts.
+pub(super) fn not_found(names: Vec<String>) -> Problem {
+    let problem = Problem::new(format!("no VM is named '{}'", Folded::of(names)));
+    problem.hint(ErrorKind::VmNotFound.hint())
 }
 
 /// What is stale: hosts, and VMs of hosts that answer.

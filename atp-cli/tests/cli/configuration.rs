@@ -164,7 +164,7 @@ fn a_check_warns_of_passwords_that_cannot_be_had_and_says_where_it_looked() {
                 [hosts.b]\nuri = \"test:///default\"\nauth = { password_env = \"NO_SUCH_VARIABLE\" }\n";
     let file = home.write("atp.toml", text);
     home.run(["--config", file.to_str().unwrap(), "config", "check"]).exits(0).says(&[
-        "warning: /nonexistent/x: No such file",
+        "warning: /nonexistent/x, the password_file of host a: No such file",
         "the host b",
         "NO_SUCH_VARIABLE, which is not set",
     ]);

@@ -102,5 +102,12 @@ fn there_is_a_manual_page_for_every_command() {
     for page in ["atp.1", "atp-exec.1", "atp-vm-list.1", "atp-host-add.1"] {
         assert!(fs::read_to_string(pages.join(page)).unwrap().contains("Examples"), "{page}");
     }
+    let plain = |page: &str| {
+        let text = fs::read_to_string(pages.join(page)).unwrap();
+        text.replace("\\fB", "").replace("\\fR", "").replace('\\', "")
+    };
+    let (exec, cp) = (plain("atp-exec.1"), plain("atp-cp.1"));
+    assert!(exec.contains("\natp exec [OPTIONS] <SEL>... -- <CMD>...\n"), "{exec}");
+    assert!(cp.contains("\natp cp [OPTIONS] <SRC> <DST>\n"), "{cp}");
     home.run(["man", "/proc/nowhere"]).exits(2).says(&["/proc/nowhere"]);
 }

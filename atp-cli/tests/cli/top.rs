@@ -151,6 +151,23 @@ fn on_a_narrow_terminal_names_are_whole_and_a_signal_restores_it() {
 }
 
 #[test]
+fn a_name_that_no_vm_has_is_told_and_fails() {
+    let home = Home::new();
+    for (args, is_over) in [(&["nosuch"][..], true), (&["demo/test", "nosuch"], false)] {
+        let mut top =
+            Terminal::start(&home, 100, &[&["--host", DEMO, "top", "--interval", "100ms"], args].concat());
+        if !is_over {
+            top.shows("the VM", |text| text.contains("test"));
+            top.types("q");
+        }
+        top.shows("the problem", |text| {
+            text.contains("no VM is named 'nosuch'") && text.contains("check the name")
+        });
+        assert_eq!(top.ends().code(), Some(1));
+    }
+}
+
+#[test]
 fn without_a_terminal_nothing_is_shown() {
     let run = Home::new().run(["--host", DEMO, "top"]).exits(2);
     assert_eq!(run.says(&["needs a terminal", "atp stats --count 0"]).stdout, "");

@@ -54,7 +54,7 @@ impl Layer {
             Err(error) => {
                 let at = error.span().map_or(0, |span| span.start);
                 Err(ConfigProblem::new("", Some(origin(at)), error.message()).hint(
-                    "the file is TOML; values that are text, including durations and URIs, need quotes",
+                    "the file is TOML: each section and each key in it is there once; values that are text, including durations and URIs, need quotes",
                 ))
             }
         }

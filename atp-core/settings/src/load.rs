@@ -108,8 +108,11 @@ impl Sources {
 
 fn unreadable(path: &Path, error: &io::Error) -> ConfigProblem {
     let origin = Some(path.display().to_string());
-    ConfigProblem::new("", origin, format!("cannot be read: {error}"))
-        .hint("check the path and the file's permissions")
+    let hint = match error.kind() {
+        io::ErrorKind::InvalidData => "write the file as text in UTF-8",
+        _ => "check the path and the file's permissions",
+    };
+    ConfigProblem::new("", origin, format!("cannot be read: {error}")).hint(hint)
 }
 
 impl<P: Into<PathBuf>> From<P> for Sources {
@@ -223,5 +226,14 @@ mod tests {
         assert!(texts[0].starts_with("f.toml:4: `pool.size` is \"x\""), "{texts:?}");
         assert_eq!(texts[1], "f.toml:2: unknown key `serve.timeuot`");
         assert_eq!(problems[1].hint.as_deref(), Some("did you mean `timeout`?"));
+
+        problems.clear();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("s.toml");
+        std::fs::write(&file, b"[serve]\n\xff").unwrap();
+        let other = Sources::file(&file).with_toml("f.toml", "[pool]\nfoo = 1");
+        load(&other, &schema(), &mut problems);
+        let hints: Vec<_> = problems.iter().map(|problem| problem.hint.as_deref()).collect();
+        assert_eq!(hints, [Some("write the file as text in UTF-8"), None], "{problems:?}");
     }
 }

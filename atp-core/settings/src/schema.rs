@@ -240,6 +240,10 @@ fn nearest(root: &Schema, unknown: &[String]) -> Option<(Vec<String>, f64)> {
     let mut best: Option<(Vec<String>, f64)> = None;
     for path in known {
         let Some((name, of)) = path.split_last() else { continue };
+        if unknown.starts_with(&path) {
+            // The section that it is in.
+            continue;
+        }
         let mut like = strsim::normalized_damerau_levenshtein(name, last);
         if !fits(of) {
             // A key put in the wrong section, or a section misspelled: less likely than a slip in the key.

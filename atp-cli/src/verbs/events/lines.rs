@@ -1,7 +1,7 @@
 //! Events of VMs, one line each.
 
 use anstyle::Style;
-use atp_transport::{HostId, WatchItem};
+use atp_transport::{ConnectError, HostId, WatchItem};
 
 use crate::json;
 use crate::output::Output;
@@ -61,9 +61,7 @@ fn lines(item: &WatchItem) -> String {
             row(*at, host, None, WARNING, "connection lost; events from now on are missed")
         }
         WatchItem::Unreachable { host, at, error } => {
-            let source = error.source.as_ref().map(|source| format!(": {}", source.message));
-            let reason = format!("cannot be watched: {}{}", error.reason, source.unwrap_or_default());
-            row(*at, host, None, ERROR, &reason)
+            row(*at, host, None, ERROR, &format!("cannot be watched: {}", reason(error)))
         }
         WatchItem::Removed { host, at } => row(*at, host, None, DIM, "no longer watched"),
         WatchItem::Missed { count } => {
@@ -71,6 +69,12 @@ fn lines(item: &WatchItem) -> String {
         }
         other => json::line(other),
     }
+}
+
+/// Why a host cannot be reached.
+pub(super) fn reason(error: &ConnectError) -> String {
+    let source = error.source.as_ref().map(|source| format!(": {}", source.message));
+    format!("{}{}", error.reason, source.unwrap_or_default())
 }
 
 fn row(at: std::time::SystemTime, host: &HostId, vm: Option<&str>, style: Style, text: &str) -> String {
@@ -83,8 +87,8 @@ mod tests {
     use std::sync::Arc;
     use std::time::{Duration, SystemTime};
 
+    use atp_transport::ErrorKind;
     use atp_transport::domain::{DomainEvent, DomainEventKind, DomainInfo, DomainState, LifecycleChange};
-    use atp_transport::{ConnectError, ErrorKind};
 
     use super::*;
 

@@ -2,17 +2,18 @@
 
 mod lines;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use atp_client::VmEvents;
-use atp_executor::{Executor, Folded, LabelFilter, Names, Selection, Selector, Watch, WatchedVms};
+use atp_executor::{Executor, LabelFilter, Names, Selection, Selector, Watch, WatchedVms};
 use atp_settings::parse_duration;
-use atp_transport::{ErrorKind, HostId, TransportManager, WatchItem, WatchOptions};
+use atp_transport::{HostId, TransportManager, WatchItem, WatchOptions};
 use clap::Args;
 use tokio::time::{Instant, sleep_until};
 
 use self::lines::ItemWriter;
+use super::stats;
 use super::verb::Verb;
 use crate::args::GlobalArgs;
 use crate::completer;
@@ -23,6 +24,9 @@ use crate::output::{Output, OutputFormat};
 use crate::problem::{Failure, Problem};
 use crate::remote;
 use crate::signals::Interrupts;
+
+/// The most hosts of which it is said why they were not watched.
+const MOST_REASONS: usize = 8;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -97,6 +101,7 @@ impl Verb for EventsArgs {
         let timeout = context.settings.policy.timeout;
         let watch_by = Instant::now() + timeout;
         let (mut is_overdue, mut not_found, mut lost) = (false, 0, None);
+        let (began, mut reasons) = (Instant::now(), HashMap::new());
         // What may be found: each VM that is named, and each glob, which is never not found.
         let counts = selection.selectors.iter().map(|selector| match selector.vm_names().len() {
             0 => 1,
@@ -125,15 +130,18 @@ impl Verb for EventsArgs {
                             break None;
                         }
                     };
-                    if let WatchItem::Present { host, .. } = &item {
-                        unwatched.remove(host);
+                    match &item {
+                        WatchItem::Present { host, .. } => drop(unwatched.remove(host)),
+                        WatchItem::Unreachable { host, error, .. } => {
+                            reasons.insert(host.clone(), lines::reason(error));
+                        }
+                        _ => {}
                     }
                     writer.write(&item, &mut output);
                     let lacking = watch.watched().take_not_found();
                     if !lacking.is_empty() {
                         not_found += lacking.len();
-                        let problem = Problem::new(format!("no VM is named '{}'", Folded::of(lacking)));
-                        context.console.problem(&problem.hint(ErrorKind::VmNotFound.hint()));
+                        context.console.problem(&stats::not_found(lacking));
                     }
                     if let (Some(left), WatchItem::Event { .. }) = (&mut left, &item) {
                         *left -= 1;
@@ -152,15 +160,32 @@ impl Verb for EventsArgs {
             context.console.problem(problem);
         }
         if is_incomplete && lost.is_none() && !unwatched.is_empty() && signal.is_none() {
-            let hosts = Names(unwatched.iter().map(ToString::to_string).collect());
-            let hint = "`atp doctor HOST` shows what is wrong";
-            context.console.problem(&Problem::new(format!("never watched: {hosts}")).hint(hint));
+            context.console.problem(&never_watched(&unwatched, &reasons, began.elapsed()));
         }
         let code = match output.end(&context.console) {
             SUCCESS if is_incomplete => TARGETS_FAILED,
             code => code,
         };
         Ok(signal.map_or(code, |signal| signal.exit_code()))
+    }
+}
+
+/// Says that hosts were not watched for a moment in all this time, and why.
+fn never_watched(hosts: &BTreeSet<HostId>, reasons: &HashMap<HostId, String>, in_all: Duration) -> Problem {
+    let names = Names(hosts.iter().map(ToString::to_string).collect());
+    let problem = Problem::new(format!("never watched: {names}"));
+    let problem = hosts.iter().take(MOST_REASONS).fold(problem, |problem, host| {
+        problem.cause(match reasons.get(host) {
+            Some(reason) => format!("{host}: {reason}"),
+            None => format!(
+                "{host}: it had not answered yet when this ended, after {:.1} s",
+                in_all.as_secs_f64()
+            ),
+        })
+    });
+    match hosts.iter().all(|host| reasons.contains_key(host)) {
+        true => problem.hint("`atp doctor HOST` shows what is wrong"),
+        false => problem.hint("allow more time (`--for`); `atp doctor HOST` shows what is wrong"),
     }
 }
 
@@ -213,5 +238,24 @@ impl Source {
             drop(watch);
             inventory::close(&manager, CLOSE_TIMEOUT).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_that_was_never_watched_has_a_reason() {
+        let hosts: BTreeSet<HostId> = ["h1", "h2"].map(|id| id.parse().unwrap()).into();
+        let mut reasons = HashMap::from([("h1".parse().unwrap(), "nobody listens".to_owned())]);
+        let told = |reasons: &_| never_watched(&hosts, reasons, Duration::from_secs(2));
+        let problem = told(&reasons);
+        assert_eq!(problem.message, "never watched: h[1-2]");
+        let late = "h2: it had not answered yet when this ended, after 2.0 s";
+        assert_eq!(problem.causes, ["h1: nobody listens", late]);
+        assert!(problem.hint.unwrap().contains("`--for`"));
+        reasons.insert("h2".parse().unwrap(), "refused".to_owned());
+        assert!(!told(&reasons).hint.unwrap().contains("`--for`"));
     }
 }

@@ -48,7 +48,11 @@ pub(super) async fn run(listen: Option<String>, context: &Context) -> Result<u8,
         .map_err(|error| Problem::new("the service cannot be opened").because(&error))?;
     let reload = Reload { context, listen, service: service.clone(), tls: listener.tls().cloned(), follows };
     let url = url(&listener);
-    context.console.note(&format!("serving {} hosts on {url}", manager.hosts().len()));
+    let hosts = match manager.hosts().len() {
+        1 => "1 host".to_owned(),
+        count => format!("{count} hosts"),
+    };
+    context.console.note(&format!("serving {hosts} on {url}"));
     if service.tokens().is_empty() {
         context.console.note("there is no token yet: `atp serve token add NAME --role admin` makes one");
     }

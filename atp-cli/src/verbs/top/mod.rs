@@ -15,12 +15,12 @@ use futures_util::StreamExt as _;
 
 use self::screen::Screen;
 use self::view::View;
-use super::stats::parse_interval;
+use super::stats::{not_found, parse_interval};
 use super::verb::Verb;
 use crate::args::{GlobalArgs, NarrowArgs};
 use crate::completer;
 use crate::context::Context;
-use crate::exit::SUCCESS;
+use crate::exit::{SUCCESS, TARGETS_FAILED};
 use crate::problem::{Failure, Problem};
 use crate::sampling::Opened;
 use crate::signals::Interrupts;
@@ -90,12 +90,13 @@ impl Verb for TopArgs {
             loop {
                 let round = sampling.next().await;
                 let is_last = round.is_err();
+                let round = round.map(|round| (round, sampling.take_not_found()));
                 if rounds.send(round).await.is_err() || is_last {
                     return;
                 }
             }
         });
-        let mut failed = None;
+        let (mut failed, mut lacking) = (None, Vec::new());
         let result = loop {
             if let Err(error) = screen.draw(&mut view) {
                 break Err(error);
@@ -116,7 +117,14 @@ impl Verb for TopArgs {
                     None => break Ok(SUCCESS),
                 },
                 round = next.recv() => match round {
-                    Some(Ok(round)) => view.take(round),
+                    Some(Ok((round, not_found))) => {
+                        lacking.extend(not_found);
+                        let is_nothing = round.vms.is_empty() && !lacking.is_empty();
+                        view.take(round);
+                        if is_nothing {
+                            break Ok(SUCCESS);
+                        }
+                    }
                     Some(Err(problem)) => {
                         failed = Some(problem);
                         break Ok(SUCCESS);
@@ -132,7 +140,12 @@ impl Verb for TopArgs {
         if let Some(problem) = failed {
             return Err(problem.into());
         }
-        result.context("the terminal cannot be used").map_err(Failure::Bug)
+        let code = result.context("the terminal cannot be used").map_err(Failure::Bug)?;
+        if lacking.is_empty() {
+            return Ok(code);
+        }
+        context.console.problem(&not_found(lacking));
+        Ok(if code == SUCCESS { TARGETS_FAILED } else { code })
     }
 }
 

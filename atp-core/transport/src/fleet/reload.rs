@@ -100,7 +100,7 @@ async fn follow<C: Connector>(
         last = read;
         match last.fleet.clone().map(|fleet| manager.apply(fleet)) {
             Ok(Ok(changes)) => {
-                tracing::info!(file = name, ?changes, "the fleet follows its file");
+                tracing::info!(file = name, %changes, "the fleet follows its file");
                 applied = last.clone();
             }
             // The manager has emitted that already.
