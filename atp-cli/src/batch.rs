@@ -295,6 +295,11 @@ pub(crate) trait Events {
     ///
     /// Cancel safe.
     async fn next(&mut self) -> Result<Option<RunEvent>, Problem>;
+
+    /// For how long the service whose run it is has not answered, while it is tried again.
+    fn silent_for(&self) -> Option<Duration> {
+        None
+    }
 }
 
 impl Events for Run {
@@ -339,7 +344,7 @@ pub(crate) async fn drive(
                 Some(RunEvent::Unknown) => {}
                 None => break,
             },
-            _ = ticks.tick() => report.tick(),
+            _ = ticks.tick() => report.tick(run.silent_for()),
             _ = interrupts.first(), if !is_noted => {
                 is_noted = true;
                 report.warn("interrupted: targets in progress are finished first; interrupt again to stop them at once");

@@ -6,7 +6,7 @@ use std::future::Future;
 use std::io::{self, IsTerminal as _};
 use std::time::Duration;
 
-use atp_executor::{Outcome, RunStatistics};
+use atp_executor::{Outcome, RunStatistics, Status};
 use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
 use serde_json::json;
 use tokio::time::Instant;
@@ -142,8 +142,8 @@ impl Progress {
             self.running.remove(place);
         }
         self.so_far.add(outcome);
-        let failures = self.so_far.failures();
-        if !outcome.status.is_success() && self.bar.is_some() && failures <= FAILED {
+        let failures = failures(&self.so_far);
+        if is_failure(outcome.status) && self.bar.is_some() && failures <= FAILED {
             let note = match failures {
                 FAILED => "further failures are reported at the end\n",
                 _ => "",
@@ -152,23 +152,34 @@ impl Progress {
         }
     }
 
-    /// Shows the progress if it is due.
-    pub(crate) fn tick(&mut self, console: &Console) {
+    /// Shows the progress if it is due. `silent_for` is for how long the service that runs it has not answered.
+    pub(crate) fn tick(&mut self, silent_for: Option<Duration>, console: &Console) {
+        let silence = silence(silent_for);
         let now = Instant::now();
         match self.mode {
             Mode::Silent => {}
             Mode::Bar => {
                 let bar = self.bar.get_or_insert_with(|| Bar::new(self.total));
-                bar.draw(self.total, &self.so_far, now - self.started, &below(&self.running, now));
+                bar.draw(self.total, &self.so_far, now - self.started, &silence, &below(&self.running, now));
             }
             Mode::Lines if now < self.line_due => {}
             Mode::Lines => {
                 self.line_due = now + LINE_EVERY;
-                console.record(json!({
+                let mut record = json!({
                     "level": "INFO", "message": "progress", "total": self.total, "done": self.so_far.total(),
-                    "failed": self.so_far.failures(), "running": self.running.len(),
-                }));
-                console.styled(&line(self.total, &self.so_far, self.running.len(), now - self.started));
+                    "failed": failures(&self.so_far), "running": self.running.len(),
+                });
+                if let Some(silent) = silent_for {
+                    record["service_silent_s"] = silent.as_secs().into();
+                }
+                console.record(record);
+                console.styled(&line(
+                    self.total,
+                    &self.so_far,
+                    self.running.len(),
+                    now - self.started,
+                    &silence,
+                ));
             }
         }
     }
@@ -207,8 +218,15 @@ impl Bar {
         Bar { lines, head, below: Vec::new() }
     }
 
-    fn draw(&mut self, total: usize, so_far: &RunStatistics, elapsed: Duration, texts: &[String]) {
-        self.head.set_message(format!("{}, {} s", failed(so_far), elapsed.as_secs()));
+    fn draw(
+        &mut self,
+        total: usize,
+        so_far: &RunStatistics,
+        elapsed: Duration,
+        silence: &str,
+        texts: &[String],
+    ) {
+        self.head.set_message(format!("{}, {} s{silence}", failed(so_far), elapsed.as_secs()));
         self.head.set_length(total as u64);
         self.head.set_position(so_far.total());
         while self.below.len() < texts.len() {
@@ -245,17 +263,36 @@ fn below(running: &[Running], now: Instant) -> Vec<String> {
 }
 
 /// A line of counts, if there is no bar.
-fn line(total: usize, so_far: &RunStatistics, running: usize, elapsed: Duration) -> String {
+fn line(total: usize, so_far: &RunStatistics, running: usize, elapsed: Duration, silence: &str) -> String {
     let (done, failed) = (so_far.total(), failed(so_far));
-    format!("{done} of {total} done{failed}, {running} running, {} s\n", elapsed.as_secs())
+    format!("{done} of {total} done{failed}, {running} running, {} s{silence}\n", elapsed.as_secs())
 }
 
-/// How many targets failed, after a comma; nothing if none did.
-fn failed(so_far: &RunStatistics) -> String {
-    match so_far.failures() {
-        0 => String::new(),
-        failures => format!(", {failures} failed"),
+/// Says that these are the last numbers of a service that does not answer; nothing if it does.
+fn silence(silent_for: Option<Duration>) -> String {
+    match silent_for {
+        Some(silent) => {
+            format!("; the service has not answered for {} s and is tried again", silent.as_secs())
+        }
+        None => String::new(),
     }
+}
+
+/// How many targets failed, and to how many nothing is done any more, each after a comma; nothing of those that are none.
+fn failed(so_far: &RunStatistics) -> String {
+    let failed = failures(so_far);
+    let count = |count, word| if count == 0 { String::new() } else { format!(", {count} {word}") };
+    count(failed, "failed") + &count(so_far.failures().saturating_sub(failed), "not done")
+}
+
+/// How many targets failed. Those that a stop has left out or ended have not.
+fn failures(so_far: &RunStatistics) -> u64 {
+    let failed = Status::ALL.iter().filter(|status| is_failure(**status));
+    failed.map(|status| so_far.count(*status)).sum()
+}
+
+fn is_failure(status: Status) -> bool {
+    !status.is_success() && !matches!(status, Status::Skipped | Status::Cancelled)
 }
 
 /// The line shown at once for a target that failed.
@@ -355,7 +392,20 @@ mod tests {
             RunStatistics { counts, ..RunStatistics::default() }
         };
         let seconds = Duration::from_secs;
-        assert_eq!(line(40, &statistics(2), 8, seconds(31)), "12 of 40 done, 2 failed, 8 running, 31 s\n");
-        assert_eq!(line(40, &statistics(0), 1, seconds(0)), "12 of 40 done, 1 running, 0 s\n");
+        assert_eq!(
+            line(40, &statistics(2), 8, seconds(31), ""),
+            "12 of 40 done, 2 failed, 8 running, 31 s\n"
+        );
+        let counts = StatusCounts { failed: 1, skipped: 3, cancelled: 1, ..StatusCounts::default() };
+        let stopped = RunStatistics { counts, ..RunStatistics::default() };
+        assert_eq!(
+            line(8, &stopped, 3, seconds(2), ""),
+            "5 of 8 done, 1 failed, 4 not done, 3 running, 2 s\n"
+        );
+        let silence = silence(Some(seconds(9)));
+        assert_eq!(
+            line(40, &statistics(0), 1, seconds(0), &silence),
+            "12 of 40 done, 1 running, 0 s; the service has not answered for 9 s and is tried again\n"
+        );
     }
 }

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use atp_api::serve::ReservedVms;
 use atp_executor::{Data, Outcome, RunEvent, RunStart, RunStatistics, Status, StopReason};
@@ -216,9 +217,10 @@ impl<'a> Report<'a> {
         self.reporter.take(outcome, &mut self.output);
     }
 
-    /// Updates the progress; to be called every [`TICK`](crate::progress::TICK) during the run.
-    pub(crate) fn tick(&mut self) {
-        self.progress.tick(&self.context.console);
+    /// Updates the progress; to be called every [`TICK`](crate::progress::TICK) during the run. `silent_for` is for how long its
+    /// service has not answered.
+    pub(crate) fn tick(&mut self, silent_for: Option<Duration>) {
+        self.progress.tick(silent_for, &self.context.console);
     }
 
     /// Writes a warning during the run.

@@ -11,7 +11,7 @@ use atp_api::{
     Data, DryRun, Effect, ErrorKind, HostId, OutcomeError, PlanReport, PlannedTarget, RunRequest, Status,
     Targets,
 };
-use atp_client::{Client, ClientError, ClientOptions, RunEvents, RunFiles};
+use atp_client::{Client, ClientError, ClientOptions, Liveness, RunEvents, RunFiles};
 use atp_executor::{Outcome, RunEvent};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
@@ -137,7 +137,7 @@ async fn run_one<'a>(
     } else {
         confirm(&plan, context, interrupts).await?;
         reports.check()?;
-        let begun = match start(client, resumed, &request, interrupts, context).await? {
+        let begun = match start(client, resumed, &request, Some(&plan), interrupts, context).await? {
             Ok(begun) => begun,
             Err(signal) => {
                 reports.end_by(signal);
@@ -256,7 +256,7 @@ fn resumed(context: &Context) -> Result<Option<u64>, Problem> {
     }
 }
 
-/// Starts a run, or continues one; or returns the signal after which the service has not answered any more.
+/// Starts a run as it was planned, or continues one; or returns the signal after which the service has not answered any more.
 ///
 /// # Errors
 /// The service refuses it.
@@ -264,13 +264,16 @@ async fn start(
     client: &Client,
     resumed: Option<u64>,
     request: &RunRequest,
+    plan: Option<&PlanReport>,
     interrupts: &Interrupts,
     context: &Context,
 ) -> Result<Result<RunSummary, Signal>, Problem> {
     let mut starting = pin!(async {
-        match resumed {
-            Some(run) => client.resume(run, request).await,
-            None => client.start(request).await,
+        match (resumed, plan) {
+            (Some(run), Some(plan)) => client.resume_planned(run, request, plan).await,
+            (Some(run), None) => client.resume(run, request).await,
+            (None, Some(plan)) => client.start_planned(request, plan).await,
+            (None, None) => client.start(request).await,
         }
     });
     let run = tokio::select! {
@@ -304,12 +307,12 @@ pub(crate) async fn run_part(
     context: &Context,
     seen: impl FnMut(&Outcome),
 ) -> Result<bool, Failure> {
-    let Ok(RunSummary { id: run, .. }) = start(client, None, request, interrupts, context).await? else {
+    let Ok(RunSummary { id: run, .. }) = start(client, None, request, None, interrupts, context).await?
+    else {
         return Ok(false);
     };
     let signals = AbortOnDropHandle::new(tokio::spawn(tell(client.clone(), run, interrupts.clone())));
-    let is_whole =
-        drive(&mut Remote::of(Events::Plain(client.run_events(run))), report, interrupts, seen).await;
+    let is_whole = drive(&mut Remote::plain(client.run_events(run)), report, interrupts, seen).await;
     drop(signals);
     Ok(is_whole)
 }
@@ -317,13 +320,14 @@ pub(crate) async fn run_part(
 /// The events of a run of the service.
 struct Remote {
     events: Events,
+    liveness: Liveness,
     /// The service was ended under the run.
     is_interrupted: bool,
 }
 
 impl Remote {
-    fn of(events: Events) -> Self {
-        Remote { events, is_interrupted: false }
+    fn plain(events: RunEvents) -> Self {
+        Remote { liveness: events.liveness(), events: Events::Plain(events), is_interrupted: false }
     }
 }
 
@@ -340,8 +344,9 @@ enum Events {
 fn follow(client: &Client, mut files: RunFiles, run: &RunSummary) -> Remote {
     let mut events = client.run_events_after(run.id, run.resumed_after);
     if files.is_empty() {
-        return Remote::of(Events::Plain(events));
+        return Remote::plain(events);
     }
+    let liveness = events.liveness();
     let (sender, receiver) = mpsc::channel(AHEAD);
     let task = tokio::spawn(async move {
         loop {
@@ -355,7 +360,8 @@ fn follow(client: &Client, mut files: RunFiles, run: &RunSummary) -> Remote {
             }
         }
     });
-    Remote::of(Events::Fetched(receiver, AbortOnDropHandle::new(task)))
+    let events = Events::Fetched(receiver, AbortOnDropHandle::new(task));
+    Remote { events, liveness, is_interrupted: false }
 }
 
 impl batch::Events for &mut Remote {
@@ -366,6 +372,10 @@ impl batch::Events for &mut Remote {
         };
         self.is_interrupted |= matches!(event, Err(ClientError::Interrupted { .. }));
         event.map_err(Problem::from)
+    }
+
+    fn silent_for(&self) -> Option<Duration> {
+        self.liveness.silent_for()
     }
 }
 

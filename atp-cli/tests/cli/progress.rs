@@ -3,6 +3,7 @@
 use std::net::TcpListener;
 
 use crate::atp::{DEMO, Home};
+use crate::top::Terminal;
 
 /// A host that takes connections and never says a word.
 fn silent() -> (TcpListener, String) {
@@ -57,6 +58,20 @@ fn outcomes_that_stream_to_a_terminal_are_its_progress() {
     let args = ["--host", &host, "host", "check", "--timeout", "1s", "-o", "jsonl"];
     let run = Home::new().run_on_terminal(&args, &[]).exits(1);
     assert!(!run.stdout.contains("0/1") && run.stdout.contains("{\"host\":\"silent\""), "{run:#?}");
+}
+
+#[test]
+fn who_interrupts_at_the_question_is_told_of_no_failure() {
+    let home = Home::new();
+    let host = home.host("h1", &["a", "b"]);
+    let mut asked = Terminal::start(&home, 100, &["--host", &host, "vm", "destroy", "*"]);
+    asked.shows("the question", |text| text.contains("Go ahead? [y/N]"));
+    asked.types("\x03");
+    // The table has its VMs, and no line for each comes before it.
+    asked.shows("the end", |text| {
+        text.contains("2 targets: 2 skipped") && !text.contains("failed") && !text.contains("h1/a: skipped")
+    });
+    assert_eq!(asked.ends().code(), Some(130));
 }
 
 #[test]

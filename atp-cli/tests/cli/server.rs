@@ -175,6 +175,7 @@ fn each_target_has_an_outcome_although_its_service_is_lost() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("could not be read") && said.contains("6 targets: 5 ok, 1 failed"), "{said}");
+    assert!(said.contains("5 of 6 done, 1 running") && said.contains("has not answered for"), "{said}");
     let outcomes: Vec<Value> = told.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(outcomes.len(), 6, "{told:?}");
     let last = &outcomes[5];
@@ -356,7 +357,7 @@ impl Way {
                 let (started, begun) = (started.clone(), holds.clone());
                 thread::spawn(move || {
                     pass(from, to, |bytes| {
-                        if bytes.starts_with(b"POST /api/v1/runs HTTP") {
+                        if bytes.starts_with(b"POST /api/v1/runs?plan=") {
                             begun.store(true, Ordering::SeqCst);
                             let _unheard = started.send(());
                         }
@@ -503,6 +504,18 @@ fn statistics_come_through_a_service() {
     };
     assert!((0..30).any(|_| is_fresh(&bed.there(&args))), "there is no round without a stale VM");
     bed.there(&["stats", "h1/nosuch", "--interval", "500ms"]).exits(1).says(&["no VM is named 'h1/nosuch'"]);
+    let other =
+        ["serve", "token", "add", "other", "--role", "viewer", "--selector", "h2/", "--verbs", "vm-list"];
+    let other = bed.home.run(["--config", &bed.settings].iter().chain(&other)).exits(0).stdout;
+    let whole = fs::read_to_string(bed.home.path("token")).unwrap();
+    bed.home.write("token", &other);
+    // As of other verbs; the service reads its tokens again a moment later.
+    let refused = || bed.there(&["stats", "h1/", "--interval", "500ms"]);
+    let refused = (0..100).map(|_| refused()).find(|run| !run.stderr.contains("token is not known"));
+    refused.unwrap().exits(2).says(&["may not use stats"]);
+    let listed = bed.there(&["vm", "list"]).exits(0).outcomes();
+    assert_eq!(listed.iter().map(|vm| vm["host"].clone()).collect::<Vec<_>>(), ["h2", "h2"]);
+    bed.home.write("token", &whole);
     vm.set_fault(Some(VmFault::Hung));
     bed.there(&args).exits(1).says(&["h1/vm1: stale:"]);
     let mut gone = bed;

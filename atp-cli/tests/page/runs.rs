@@ -279,6 +279,10 @@ async fn files_are_copied_into_guests_and_out_of_them() {
     let service = Service::start(2, 2).await;
     let browser = service.browser("#/run").await;
     browser.view("#/run?verb=push&selector=h1/*").await;
+    // By the names that tokens and the command line have for them.
+    for verb in ["cp (push)", "run (scenario)", "doctor (diagnose-host)"] {
+        browser.says("label.verb", verb).await;
+    }
     choose(&browser, "#file", "app.conf", "port = 1\n").await;
     browser.write("[data-name=destination]", "/etc/app.conf").await;
     browser.press("Show the plan").await;

@@ -7,6 +7,8 @@ use std::ops::Deref;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::host_id::HostId;
+
 /// What a person can try about a failure.
 ///
 /// A hint that names something a front end has words of its own for, such as a command or an option, has an id: a stable
@@ -117,6 +119,15 @@ impl Hint {
     /// A hint that every front end words alike.
     pub const fn plain(text: &'static str) -> Self {
         Hint { id: None, text: Cow::Borrowed(text) }
+    }
+
+    /// For a host that did not answer a call that is about no single VM.
+    pub fn silent_host(host: &HostId) -> Self {
+        let text = format!(
+            "host {host} does not answer: check its daemon there (systemctl status libvirtd, or virtqemud and virtproxyd), and \
+             whether one of its VMs hangs (`virsh domcontrol`); or allow more time"
+        );
+        text.into()
     }
 
     /// The stable word by which front ends tell it from others.

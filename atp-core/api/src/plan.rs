@@ -36,6 +36,9 @@ pub struct PlanReport {
     pub findings: Vec<Finding>,
     /// The number of targets that an earlier run of the same journal has done, and that are not repeated.
     pub done_before: usize,
+    /// By what a service knows the plan, for a while: a run of the same request may be started as it was planned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<Uuid>,
     /// What chose the targets, in the plan of a run of the service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chosen_by: Option<Targets>,

@@ -567,8 +567,9 @@ fn plan() -> impl Strategy<Value = PlanReport> {
                 refusal,
             });
     let chosen_by = option::of(targets());
-    (policy(), vec(target, 0..3), vec(outcome(), 0..2), vec(text(), 0..2), chosen_by).prop_map(
-        |(policy, targets, settled, notices, chosen_by)| PlanReport {
+    (policy(), vec(target, 0..3), vec(outcome(), 0..2), vec(text(), 0..2), option::of(uuid()), chosen_by)
+        .prop_map(|(policy, targets, settled, notices, id, chosen_by)| PlanReport {
+            id,
             version: atp_api::VERSION,
             op: "exec".into(),
             disruptive: false,
@@ -579,8 +580,7 @@ fn plan() -> impl Strategy<Value = PlanReport> {
             findings: Vec::new(),
             done_before: 4,
             chosen_by,
-        },
-    )
+        })
 }
 
 /// Reads back what is written: from text, and from a value as a program in another language may have built it.

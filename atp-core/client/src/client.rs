@@ -22,7 +22,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 use tokio_rustls::rustls::crypto::ring;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
 use url::Url;
 use uuid::Uuid;
 
@@ -179,7 +179,23 @@ impl Client {
     ///
     /// When the future is dropped the run may have been started.
     pub async fn start(&self, request: &RunRequest) -> Result<RunSummary, ClientError> {
-        self.ask_once("/api/v1/runs", request, planning_limit(request)).await
+        self.ask_once(self.at("/api/v1/runs"), request, planning_limit(request)).await
+    }
+
+    /// As [`start`](Self::start), of a `plan` that was just made for the same request: no host is asked for its VMs again, if the
+    /// service still has the plan.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    ///
+    /// When the future is dropped the run may have been started.
+    pub async fn start_planned(
+        &self,
+        request: &RunRequest,
+        plan: &PlanReport,
+    ) -> Result<RunSummary, ClientError> {
+        let url = of_plan(self.at("/api/v1/runs"), Some(plan));
+        self.ask_once(url, request, planning_limit(request)).await
     }
 
     /// Does what is left of a run that has ended early. `request` is the one that it was begun with; [`run_events_after`] has the
@@ -192,14 +208,36 @@ impl Client {
     ///
     /// [`run_events_after`]: Self::run_events_after
     pub async fn resume(&self, run: u64, request: &RunRequest) -> Result<RunSummary, ClientError> {
-        let url = self.at(&format!("/api/v1/runs/{run}/resume"));
+        self.resume_as(run, request, None).await
+    }
+
+    /// As [`resume`](Self::resume), of a `plan` that was just made for the same request: see [`start_planned`](Self::start_planned).
+    ///
+    /// # Errors
+    /// As of [`resume`](Self::resume). When the future is dropped, the run may go on.
+    pub async fn resume_planned(
+        &self,
+        run: u64,
+        request: &RunRequest,
+        plan: &PlanReport,
+    ) -> Result<RunSummary, ClientError> {
+        self.resume_as(run, request, Some(plan)).await
+    }
+
+    async fn resume_as(
+        &self,
+        run: u64,
+        request: &RunRequest,
+        plan: Option<&PlanReport>,
+    ) -> Result<RunSummary, ClientError> {
+        let url = of_plan(self.at(&format!("/api/v1/runs/{run}/resume")), plan);
         self.ask(Method::POST, url, Some(json(request)), &[], planning_limit(request)).await
     }
 
     /// Sends a request that is to be carried out once: again if it is not answered, under the same key.
     pub(crate) async fn ask_once<T: DeserializeOwned>(
         &self,
-        path: &str,
+        url: Url,
         request: &impl Serialize,
         limit: Duration,
     ) -> Result<T, ClientError> {
@@ -208,7 +246,7 @@ impl Client {
         let mut pause = Duration::from_millis(200);
         loop {
             let headers = [(IDEMPOTENCY_KEY, key.clone())];
-            let asked = self.ask(Method::POST, self.at(path), Some(json(request)), &headers, limit);
+            let asked = self.ask(Method::POST, url.clone(), Some(json(request)), &headers, limit);
             match asked.await {
                 Ok(answer) => return Ok(answer),
                 Err(error) if error.is_temporary() && tokio::time::Instant::now() + pause < until => {
@@ -328,7 +366,10 @@ impl Client {
         let response = self.http.request(request).await.map_err(|error| {
             let what =
                 if error.is_connect() { "cannot be reached" } else { "was lost before it had answered" };
-            self.unreachable(what, error)
+            match of_other_scheme(&error) {
+                Some(reason) => self.no_service(reason.to_owned()),
+                None => self.unreachable(what, error),
+            }
         })?;
         let status = response.status();
         if status.is_success() || status == StatusCode::SWITCHING_PROTOCOLS {
@@ -363,6 +404,36 @@ impl Client {
     fn unreachable(&self, what: &'static str, error: impl Error + Send + Sync + 'static) -> ClientError {
         ClientError::Unreachable { url: self.url().to_owned(), what, source: Arc::new(error) }
     }
+}
+
+/// The next cause of an error. The source of an error of the system is not the error within, but that one's source.
+fn cause_of<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
+    match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+        Some(within) => Some(within),
+        None => error.source(),
+    }
+}
+
+/// What shows that the address of a request begins with the wrong one of http: and https:, if anything does.
+fn of_other_scheme(error: &(dyn Error + 'static)) -> Option<&'static str> {
+    let mut errors = std::iter::successors(Some(error), |error| cause_of(*error));
+    errors.find_map(|error| {
+        let is_plain = matches!(error.downcast_ref(), Some(rustls::Error::InvalidMessage(_)));
+        let is_tls = error.downcast_ref().is_some_and(hyper::Error::is_parse);
+        match (is_plain, is_tls) {
+            (true, _) => Some("it does not speak TLS: if it is one, its address begins with http:"),
+            (_, true) => Some("it does not speak HTTP: if it speaks TLS, its address begins with https:"),
+            _ => None,
+        }
+    })
+}
+
+/// The address with the plan that a run is started as. A service of an earlier version keeps none.
+fn of_plan(mut url: Url, plan: Option<&PlanReport>) -> Url {
+    if let Some(id) = plan.and_then(|plan| plan.id) {
+        url.query_pairs_mut().append_pair("plan", &id.to_string());
+    }
+    url
 }
 
 /// How long a plan may take: hosts that hang are waited for until its own time limit.
@@ -404,6 +475,9 @@ fn tls_of(roots: RootCertStore) -> Result<ClientConfig, String> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
     use super::*;
 
     #[test]
@@ -413,6 +487,34 @@ mod tests {
             assert!(matches!(&error, ClientError::Address { .. }), "{url}: {error}");
             assert!(error.hint().is_some());
         }
+    }
+
+    /// What is said of a port that answers so, at an address of this scheme.
+    async fn said_of(scheme: &str, answer: &'static [u8]) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let answering = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _request = stream.read(&mut [0; 4096]).await.unwrap();
+            stream.write_all(answer).await.unwrap();
+            // Closed by the client, which has read it then.
+            let _end = stream.read_to_end(&mut Vec::new()).await;
+        });
+        let mut client = Client::new(ClientOptions::new(url, "t")).unwrap();
+        // It trusts nobody, and needs no file for that.
+        client.base.set_scheme(scheme).unwrap();
+        let said = client.session().await.unwrap_err().to_string();
+        answering.abort();
+        said
+    }
+
+    #[tokio::test]
+    async fn a_port_of_the_other_scheme_is_told() {
+        let plain = said_of("https", b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n").await;
+        assert!(plain.contains("its address begins with http:"), "{plain}");
+        // An alert: the record is no message of TLS.
+        let tls = said_of("http", &[21, 3, 3, 0, 2, 2, 50]).await;
+        assert!(tls.contains("its address begins with https:"), "{tls}");
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! Events of a run, and of the whole service, as streams that outlive the connections which carry them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use atp_api::RunEvent;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use url::Url;
@@ -22,11 +23,64 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Events that are read ahead.
 const AHEAD: usize = 256;
 
+/// How long a service may say nothing before it counts as one that does not answer. It sends a comment every 15 s.
+const SILENT: Duration = Duration::from_secs(20);
+
+/// Whether the service of a stream answers. Clones are of the same stream.
+#[derive(Debug, Clone, Default)]
+pub struct Liveness(Arc<watch::Sender<Reading>>);
+
+/// What is being done with a stream.
+#[derive(Debug, Clone, Copy, Default)]
+enum Reading {
+    /// What came is passed on.
+    #[default]
+    Busy,
+    /// The next piece is waited for.
+    Waiting(Instant),
+    /// The connection is lost, and another one is tried.
+    Lost(Instant),
+}
+
+impl Liveness {
+    /// For how long the service has not answered, while it is tried again; none if it answers.
+    pub fn silent_for(&self) -> Option<Duration> {
+        match *self.0.borrow() {
+            Reading::Busy => None,
+            Reading::Waiting(since) => Some(since.elapsed()).filter(|silent| *silent >= SILENT),
+            Reading::Lost(since) => Some(since.elapsed()),
+        }
+    }
+
+    fn set(&self, reading: Reading) {
+        self.0.send_replace(reading);
+    }
+
+    /// A connection is made. Until there is one again, a lost one stays lost.
+    fn begin(&self) {
+        let is_lost = matches!(*self.0.borrow(), Reading::Lost(_));
+        if !is_lost {
+            self.set(Reading::Waiting(Instant::now()));
+        }
+    }
+
+    /// The connection is lost, or could not be made. It counts from when the service fell silent, if that was long ago.
+    fn lose(&self) {
+        let since = match *self.0.borrow() {
+            Reading::Lost(since) => since,
+            Reading::Waiting(since) if since.elapsed() >= SILENT => since,
+            _ => Instant::now(),
+        };
+        self.set(Reading::Lost(since));
+    }
+}
+
 /// A stream that is read ahead of its reader. A connection that breaks is replaced, and the stream goes on after the last event that
 /// arrived.
 #[derive(Debug)]
 struct Ahead<T> {
     events: mpsc::Receiver<Result<T, ClientError>>,
+    liveness: Liveness,
     reader: JoinHandle<()>,
 }
 
@@ -41,9 +95,13 @@ impl<T: Send + 'static> Ahead<T> {
         lost: impl Fn(Duration, Box<ClientError>) -> ClientError + Send + Sync + 'static,
     ) -> Self {
         let (sender, events) = mpsc::channel(AHEAD);
-        let client = client.clone();
-        let reader = tokio::spawn(async move { follow(&client, &url, after, &sender, &read, &lost).await });
-        Ahead { events, reader }
+        let (client, liveness) = (client.clone(), Liveness::default());
+        let of_reader = liveness.clone();
+        let reader = tokio::spawn(async move {
+            follow(&client, &url, after, &sender, &of_reader, &read, &lost).await;
+            of_reader.set(Reading::Busy);
+        });
+        Ahead { events, liveness, reader }
     }
 
     async fn next(&mut self) -> Result<Option<T>, ClientError> {
@@ -142,6 +200,11 @@ impl RunEvents {
     pub async fn next(&mut self) -> Result<Option<RunEvent>, ClientError> {
         self.0.next().await
     }
+
+    /// Whether the service answers.
+    pub fn liveness(&self) -> Liveness {
+        self.0.liveness.clone()
+    }
 }
 
 impl ServiceEvents {
@@ -162,13 +225,15 @@ async fn follow<T>(
     url: &Url,
     mut after: Option<String>,
     events: &mpsc::Sender<Result<T, ClientError>>,
+    liveness: &Liveness,
     read: &(impl Fn(Message) -> (Result<T, ClientError>, bool) + Sync),
     lost: &(impl Fn(Duration, Box<ClientError>) -> ClientError + Sync),
 ) {
     let (mut alive, mut pause) = (Instant::now(), FIRST_PAUSE);
     loop {
         let before = after.clone();
-        let error = match read_connection(client, url, &mut after, &mut alive, events, read).await {
+        let connection = read_connection(client, url, &mut after, &mut alive, events, liveness, read);
+        let error = match connection.await {
             Ok(Read::Ended) => return,
             Ok(Read::Broken(error)) => error,
             Err(error) if error.is_temporary() => Some(error),
@@ -178,6 +243,7 @@ async fn follow<T>(
                 return;
             }
         };
+        liveness.lose();
         if after != before {
             pause = FIRST_PAUSE;
         }
@@ -206,17 +272,21 @@ async fn read_connection<T>(
     after: &mut Option<String>,
     alive: &mut Instant,
     events: &mpsc::Sender<Result<T, ClientError>>,
+    liveness: &Liveness,
     read: &(impl Fn(Message) -> (Result<T, ClientError>, bool) + Sync),
 ) -> Result<Read, ClientError> {
+    liveness.begin();
     let mut body = client.stream(url.clone(), after.as_deref()).await?;
     let mut reader = Reader::default();
     loop {
+        liveness.set(Reading::Waiting(Instant::now()));
         let piece = match client.piece(&mut body).await {
             Ok(Some(piece)) => piece,
             Ok(None) => return Ok(Read::Broken(None)),
             Err(error) => return Ok(Read::Broken(Some(error))),
         };
         *alive = Instant::now();
+        liveness.set(Reading::Busy);
         reader.push(&piece)?;
         while let Some(message) = reader.next()? {
             let id = message.id.clone();
@@ -232,5 +302,40 @@ async fn read_connection<T>(
                 return Ok(Read::Ended);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_service_that_is_silent_or_lost_does_not_answer_until_it_is_read_again() {
+        let liveness = Liveness::default();
+        let told = || liveness.silent_for().map(|silent| silent.as_secs());
+        let pass = |seconds| tokio::time::advance(Duration::from_secs(seconds));
+        // What comes slowly to a reader that is busy is no silence.
+        pass(100).await;
+        assert_eq!(told(), None);
+        liveness.begin();
+        pass(19).await;
+        assert_eq!(told(), None);
+        pass(1).await;
+        assert_eq!(told(), Some(20));
+        // The connection is given up, and others cannot be made.
+        liveness.lose();
+        pass(5).await;
+        liveness.begin();
+        assert_eq!(told(), Some(25));
+        liveness.lose();
+        assert_eq!(told(), Some(25));
+        liveness.set(Reading::Waiting(Instant::now()));
+        assert_eq!(told(), None);
+        // One that breaks soon after it was read.
+        pass(10).await;
+        liveness.lose();
+        assert_eq!(told(), Some(0));
+        liveness.set(Reading::Busy);
+        assert_eq!(told(), None);
     }
 }

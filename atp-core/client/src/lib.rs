@@ -50,7 +50,7 @@ mod watch;
 pub use attached::{VmDevice, VmStream};
 pub use client::{Client, ClientOptions};
 pub use error::ClientError;
-pub use events::{EventsWanted, RunEvents, ServiceEvents};
+pub use events::{EventsWanted, Liveness, RunEvents, ServiceEvents};
 pub use files::FileSize;
 #[cfg(feature = "executor")]
 pub use rounds::Rounds;

@@ -23,7 +23,7 @@ impl Client {
     ///
     /// When the future is dropped, VMs may have been reserved.
     pub async fn reserve(&self, request: &ReserveRequest) -> Result<ReserveAnswer, ClientError> {
-        self.ask_once("/api/v1/reservations", request, ANSWER_TIMEOUT).await
+        self.ask_once(self.at("/api/v1/reservations"), request, ANSWER_TIMEOUT).await
     }
 
     /// Ends reservations of an owner: those of VMs that a selector matches, all without one. Returns them.

@@ -8,7 +8,7 @@ use atp_api::{Outcome, OutcomeError, Policy, Status};
 use atp_protocol::ProtocolError;
 use atp_protocol::files::Allowance;
 use atp_transport::domain::{DomainInfo, DomainState};
-use atp_transport::{ErrorKind, ExecuteOptions, HostId, HostInfo, TransportManager};
+use atp_transport::{ErrorKind, ExecuteOptions, Hint, HostId, HostInfo, TransportManager};
 use futures_util::future::join_all;
 use parking_lot::Mutex;
 use tokio::time::{self, Instant};
@@ -443,8 +443,7 @@ fn not_listed(id: &HostId) -> OutcomeError {
 }
 
 fn given_up(id: &HostId, after: Duration) -> OutcomeError {
-    let kind = ErrorKind::CallTimeout;
-    OutcomeError::new(kind, format!("host {id}: not listed after {after:?}; abandoned"))
-        .with_hint(kind.hint())
+    OutcomeError::new(ErrorKind::CallTimeout, format!("host {id}: not listed after {after:?}; abandoned"))
+        .with_hint(Hint::silent_host(id))
         .retryable()
 }

@@ -296,8 +296,16 @@ impl Plan {
             notices: self.notices.iter().map(ToString::to_string).collect(),
             findings: self.notices.iter().filter_map(Notice::finding).collect(),
             done_before: self.done_before,
+            id: None,
             chosen_by: None,
         }
+    }
+
+    /// The plan with this operation, which is the planned one: only where its files are may have become known since.
+    #[must_use]
+    pub fn with_operation(self, operation: Operation) -> Self {
+        let operation = operation.over(self.targets.len() + self.settled.len());
+        Plan { operation, ..self }
     }
 
     /// The targets, each with what the operation will do to it, as far as the state at listing tells.

@@ -1,6 +1,6 @@
 // A new run: a verb, its parameters, the targets; then its plan; then the start.
 
-import { Failure, json, uniqueKey } from "./api.js";
+import { Failure, json, query as queryString, uniqueKey } from "./api.js";
 import { fill, h } from "./dom.js";
 import { failureBox } from "./failure.js";
 import { form, plain, Unfit } from "./form.js";
@@ -9,7 +9,7 @@ import { plainWord, readFilter, tidy, words } from "./filter.js";
 import { say } from "./live.js";
 import { change, go, link } from "./route.js";
 import { planElement } from "./plan.js";
-import { readVerbs, refusal } from "./verbs.js";
+import { readVerbs, refusal, titleOf } from "./verbs.js";
 
 /** The limits that are shown, with the words for them. The others are in the second part. */
 const LIMITS = {
@@ -62,10 +62,10 @@ export async function show(main, route, { signal, session }) {
   function drawChoice() {
     const groups = [["Look", (verb) => verb.read_only], ["Change", (verb) => !verb.read_only && !verb.disruptive], ["Take away from users", (verb) => verb.disruptive]];
     fill(choice, groups.map(([title, belongs]) => {
-      const members = allowed.filter(belongs).sort((a, b) => byName(a.name, b.name));
+      const members = allowed.filter(belongs).sort((a, b) => byName(titleOf(a), titleOf(b)));
       return members.length ? h("div", { class: "verb-group" }, h("span", { class: "verb-title" }, title), h("div", {}, members.map((verb) =>
         h("label", { class: `verb ${verb.disruptive ? "bad" : ""}`, title: plain(verb.about) },
-          h("input", { type: "radio", name: "verb", value: verb.name, checked: verb === current, onchange: () => choose(verb) }), verb.name)))) : null;
+          h("input", { type: "radio", name: "verb", value: verb.name, checked: verb === current, onchange: () => choose(verb) }), titleOf(verb))))) : null;
     }));
     if (!allowed.length) fill(choice, h("p", {}, "Your token may use no verb. Ask an administrator for another role."));
   }
@@ -109,10 +109,11 @@ export async function show(main, route, { signal, session }) {
     try {
       const report = await json("/plans", { method: "POST", body, signal });
       const key = uniqueKey();
+      const asPlanned = queryString({ plan: report.id });
       const start = async () => {
         const run = resumed
-          ? await json(`/runs/${encodeURIComponent(resumed)}/resume`, { method: "POST", body, signal })
-          : await json("/runs", { method: "POST", body, headers: { "idempotency-key": key }, signal });
+          ? await json(`/runs/${encodeURIComponent(resumed)}/resume${asPlanned}`, { method: "POST", body, signal })
+          : await json(`/runs${asPlanned}`, { method: "POST", body, headers: { "idempotency-key": key }, signal });
         go("runs", [String(run.id)]);
       };
       fill(result, planElement(report, { start: session.read_only ? null : start, verb: current, resumed }));

@@ -19,6 +19,9 @@ export async function readVerbs(signal) {
   }));
 }
 
+/** What a verb is called: by its name in tokens, the audit log and the command line, with its operation where that has another one. */
+export const titleOf = (verb) => (verb.word === verb.name ? verb.name : `${verb.word} (${verb.name})`);
+
 /** Why a verb of this name cannot be used; null if it can. */
 export function refusal(verbs, name) {
   const verb = verbs.find((one) => one.name === name);

@@ -60,6 +60,7 @@ mod observe;
 mod openapi;
 mod output;
 mod page;
+mod planned;
 mod plans;
 mod problem;
 mod published;

@@ -17,7 +17,7 @@ use crate::route::{Content, Parameter, Place, Route};
 
 /// The version of the API. Its first number is that of the paths, and grows when clients of the version before would fail;
 /// the second grows with what is added.
-pub const API_VERSION: &str = "1.7";
+pub const API_VERSION: &str = "1.8";
 
 /// The route at which clients fetch the description.
 pub(crate) fn route(description: fn() -> Value) -> Route {

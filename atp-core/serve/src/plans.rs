@@ -3,23 +3,39 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use atp_api::{ErrorKind, OperationSpec, PlanReport, Policy, RunRequest, ScenarioSpec, Targets};
+use atp_api::{ErrorKind, OperationSpec, PlanReport, RunRequest, ScenarioSpec};
 use atp_executor::{Operation, Plan, PlanError, Selection};
 use axum::extract::State;
 use axum::http::Method;
 use axum::response::Response;
+use serde_json::json;
+use uuid::Uuid;
 
-use crate::auth::{Access, Caller, may_see_host, not_all_hosts, permit, permit_hosts, permit_verb};
-use crate::body::{Json, answer};
+use crate::auth::{
+    Access, Caller, leave_out, may_see_host, not_all_hosts, permit, permit_hosts, permit_verb, visible_part,
+};
+use crate::body::{Json, Query, answer};
 use crate::files;
 use crate::problem::Refusal;
 use crate::route::Route;
 use crate::state::Service;
 
+/// The parameter of a request that names a plan.
+pub(crate) fn plan_in(query: &mut Query) -> Result<Option<Uuid>, Refusal> {
+    query.parse("plan", "the id of a plan", |text| Uuid::try_parse(text).ok())
+}
+
+/// Describes it.
+pub(crate) fn with_plan(route: Route) -> Route {
+    let about = "The id of a plan that was just made for the same request: the run is started as it was planned, and no host is asked \
+                 again. Without effect if the plan is not kept any more, which is so after two minutes.";
+    route.query("plan", about, json!({"type": "string", "format": "uuid"}))
+}
+
 pub(crate) fn routes() -> Vec<Route> {
     vec![
         Route::new(Method::POST, "/api/v1/plans", Access::Look, make)
-            .about("What a run would do. Asks the hosts for their VMs, and changes nothing.")
+            .about("What a run would do. Asks the hosts for their VMs, and changes nothing. A run may be started as it is planned.")
             .takes::<RunRequest>()
             .answers::<PlanReport>(200),
     ]
@@ -31,18 +47,11 @@ async fn make(
     Json(request): Json<RunRequest>,
 ) -> Result<Response, Refusal> {
     service.limits().start(&caller.token)?;
-    let plan = plan(&service, &caller, request).await?;
-    Ok(answer(&plan.report()))
-}
-
-/// Plans what a client asks for, if it may do that: its role and verbs are checked before hosts are asked, and then each
-/// target. Outcomes about hosts that it may not see are left out.
-///
-/// Cancel safe.
-pub(crate) async fn plan(service: &Service, caller: &Caller, request: RunRequest) -> Result<Plan, Refusal> {
-    let RunRequest { targets, operation, policy, .. } = request;
-    let operation = operation_of(service, caller, operation).await?;
-    plan_of(service, caller, &targets, operation, policy).await
+    let operation = operation_of(&service, &caller, request.operation.clone()).await?;
+    let plan = plan_of(&service, &caller, &request, operation, None).await?;
+    let report = plan.report();
+    let id = service.plans().keep(&caller.token.name, &request, plan);
+    Ok(answer(&PlanReport { id, ..report }))
 }
 
 /// Makes an operation ready, if the client may use its verbs.
@@ -56,14 +65,18 @@ pub(crate) async fn operation_of(
     Ok(operation)
 }
 
-/// Plans an operation that is ready. The rest is as in [`plan`].
+/// Plans an operation that is ready, if the client may do that: hosts are checked before they are asked, and then each target.
+/// Outcomes about hosts that it may not see are left out. With an `earlier` plan of the same request no host is asked.
+///
+/// Cancel safe.
 pub(crate) async fn plan_of(
     service: &Service,
     caller: &Caller,
-    targets: &Targets,
+    request: &RunRequest,
     operation: Operation,
-    policy: Policy,
+    earlier: Option<Plan>,
 ) -> Result<Plan, Refusal> {
+    let RunRequest { targets, policy, .. } = request;
     let selection = Selection::try_from(targets)?;
     if selection.selectors.is_empty() {
         return Err(Refusal::field("targets.selectors", "names no target"));
@@ -72,16 +85,29 @@ pub(crate) async fn plan_of(
         return Err(Refusal::field("policy.timeout", "leaves no time"));
     }
     let hosts = service.manager().hosts();
+    let is_list = matches!(operation, Operation::VmList);
+    let selection = match is_list {
+        true => visible_part(&caller.token, selection, &hosts),
+        false => selection,
+    };
     permit_hosts(&caller.token, &selection, &hosts)?;
-    let planned = service.executor().plan(&selection, operation, policy).await;
-    let mut plan = planned.map_err(|error| match error {
-        PlanError::UnknownHost { .. } | PlanError::UnknownGroup { .. }
-            if !caller.token.selectors.is_empty() =>
-        {
-            not_all_hosts(&caller.token)
+    let mut plan = match earlier {
+        Some(plan) => plan.with_operation(operation),
+        None => {
+            let planned = service.executor().plan(&selection, operation, policy.clone()).await;
+            planned.map_err(|error| match error {
+                PlanError::UnknownHost { .. } | PlanError::UnknownGroup { .. }
+                    if !caller.token.selectors.is_empty() =>
+                {
+                    not_all_hosts(&caller.token)
+                }
+                error => error.into(),
+            })?
         }
-        error => error.into(),
-    })?;
+    };
+    if is_list {
+        leave_out(&caller.token, &selection, &mut plan, &hosts);
+    }
     permit(&caller.token, &selection, &plan, &hosts)?;
     plan.settled.retain(|outcome| match &outcome.host {
         Some(id) => hosts.iter().any(|host| host.id == id.as_str() && may_see_host(&caller.token, host)),

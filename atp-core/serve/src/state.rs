@@ -20,6 +20,7 @@ use crate::events::Events;
 use crate::files::Arriving;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
+use crate::planned::Plans;
 use crate::runs::Runs;
 use crate::samplers::Samplers;
 use crate::settings::{NoFolder, ServeConfig};
@@ -52,6 +53,7 @@ struct Inner {
     samplers: Samplers,
     events: Events,
     audit: Audit,
+    plans: Plans,
     runs: Runs,
     clock: Clock,
     /// Where several services share the store.
@@ -152,6 +154,7 @@ impl Service {
             samplers: Samplers::default(),
             events,
             audit,
+            plans: Plans::default(),
             runs: Runs::new(store),
             clock,
             cluster,
@@ -212,6 +215,11 @@ impl Service {
     /// Work that the end of the service waits for, for the time of `drain`.
     pub fn tasks(&self) -> &TaskTracker {
         &self.inner.tasks
+    }
+
+    /// The plans of runs that may be started next.
+    pub(crate) fn plans(&self) -> &Plans {
+        &self.inner.plans
     }
 
     /// The clock.

@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 
 use atp_api::serve::Role;
 use atp_api::{Condition, ErrorKind};
-use atp_executor::{Action, Operation, Plan, Selection, Step, StepOperation, Target, WaitFor};
-use atp_transport::{HostId, HostInfo};
+use atp_executor::{Action, Operation, Plan, Selection, Selector, Step, StepOperation, Target, WaitFor};
+use atp_transport::HostInfo;
 
 use super::tokens::Token;
 use crate::problem::Refusal;
@@ -112,6 +112,45 @@ fn not_permitted(token: &Token, what: &str) -> Refusal {
     Refusal::new(ErrorKind::PermissionDenied, problem).with_hint(hint)
 }
 
+/// A selection of a list, which has the token's VMs only: hosts that the token may not see are left out, unless a selector names
+/// them or a group of them.
+pub(crate) fn visible_part(token: &Token, selection: Selection, hosts: &[HostInfo]) -> Selection {
+    let names = |selector: &Selector, host: &HostInfo| {
+        let by = selector.host();
+        by.matches(host) && !(by.ids().is_empty() && by.groups().is_empty())
+    };
+    let hidden = hosts.iter().filter(|host| {
+        !may_see_host(token, host) && !selection.selectors.iter().any(|selector| names(selector, host))
+    });
+    let hidden: Vec<Selector> = hidden.filter_map(|host| format!("{}/", host.id).parse().ok()).collect();
+    Selection { exclude: [selection.exclude, hidden].concat(), ..selection }
+}
+
+/// Leaves out of a list what is not the token's, unless it is named.
+pub(crate) fn leave_out(token: &Token, selection: &Selection, plan: &mut Plan, hosts: &[HostInfo]) {
+    plan.targets.retain(|target| is_permitted(token, target, hosts) || is_named(selection, target));
+}
+
+/// Whether a token may work on a target.
+fn is_permitted(token: &Token, target: &Target, hosts: &[HostInfo]) -> bool {
+    let host = hosts.iter().find(|host| host.id == target.host.as_str());
+    host.is_some_and(|host| match target.vm() {
+        Some(vm) => may_see_vm(token, host, vm),
+        // A host as a target concerns all of its VMs.
+        None => owns_host(token, host),
+    })
+}
+
+/// Whether a selection has the name of a target.
+fn is_named(selection: &Selection, target: &Target) -> bool {
+    match target.vm() {
+        Some(vm) => {
+            selection.selectors.iter().any(|selector| selector.vm_names().iter().any(|name| name == vm))
+        }
+        None => true,
+    }
+}
+
 /// Checks each target of a plan. `hosts` are those of the fleet. VMs that are not the token's are not named, unless the request
 /// does.
 pub(crate) fn permit(
@@ -124,25 +163,11 @@ pub(crate) fn permit(
     if token.selectors.is_empty() {
         return Ok(());
     }
-    let info = |id: &HostId| hosts.iter().find(|host| host.id == id.as_str());
-    let allowed = |target: &&Target| {
-        info(&target.host).is_some_and(|host| match target.vm() {
-            Some(vm) => may_see_vm(token, host, vm),
-            // A host as a target concerns all of its VMs.
-            None => owns_host(token, host),
-        })
-    };
-    let refused: Vec<_> = plan.targets.iter().filter(|target| !allowed(target)).collect();
+    let refused: Vec<_> = plan.targets.iter().filter(|target| !is_permitted(token, target, hosts)).collect();
     if refused.is_empty() {
         return Ok(());
     }
-    let is_named = |target: &&&Target| match target.vm() {
-        Some(vm) => {
-            selection.selectors.iter().any(|selector| selector.vm_names().iter().any(|name| name == vm))
-        }
-        None => true,
-    };
-    let what = match refused.iter().find(is_named) {
+    let what = match refused.iter().find(|target| is_named(selection, target)) {
         Some(named) => named.to_string(),
         None => format!("{} of the VMs that are selected", refused.len()),
     };

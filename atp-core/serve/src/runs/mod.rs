@@ -25,6 +25,7 @@ use serde_json::json;
 
 use crate::auth::{Access, Caller};
 use crate::body::{Path, Query, answer};
+use crate::plans::with_plan;
 use crate::problem::Refusal;
 use crate::route::{Content, Route};
 use crate::sse;
@@ -74,7 +75,7 @@ pub(crate) fn routes() -> Vec<Route> {
     let id = |route: Route| route.part("id", "The run.");
     let number = |least: u64| json!({"type": "integer", "minimum": least});
     vec![
-        Route::new(Method::POST, "/api/v1/runs", Access::Change, start::create)
+        with_plan(Route::new(Method::POST, "/api/v1/runs", Access::Change, start::create))
             .about("Begins a run. Answers when it is planned; a request that is sent again with the same key begins none.")
             .header("Idempotency-Key", "Names the request, at most 256 characters: sent again, it is answered with the same run.")
             .takes::<RunRequest>()
@@ -110,7 +111,7 @@ pub(crate) fn routes() -> Vec<Route> {
         id(Route::new(Method::POST, "/api/v1/runs/{id}/abort", Access::Change, abort))
             .about("Ends the run at once. Targets under way are cancelled.")
             .answers::<RunSummary>(200),
-        id(Route::new(Method::POST, "/api/v1/runs/{id}/resume", Access::Change, resume::resume))
+        with_plan(id(Route::new(Method::POST, "/api/v1/runs/{id}/resume", Access::Change, resume::resume)))
             .about(
                 "Does what is left of a run that has ended: targets that were never started, or failed without an effect. The \
                  request has to be sent again where its operation may hold secrets.",

@@ -6,13 +6,14 @@ use atp_executor::{History, JournalError, Notice, Plan};
 use axum::extract::{FromRequest as _, Request, State};
 use axum::http::header;
 use axum::response::Response;
+use uuid::Uuid;
 
 use super::share::{kept_plan, share};
 use super::start::{audit, carry_out, not_stopping};
 use super::{Activity, may_change, summary, visible};
 use crate::auth::Caller;
-use crate::body::{Json, Path, answer};
-use crate::plans::{operation_of, plan_of};
+use crate::body::{Json, Path, Query, answer};
+use crate::plans::{operation_of, plan_in, plan_of};
 use crate::problem::Refusal;
 use crate::state::Service;
 use crate::store::{Change, RunRow, Started, TargetRow, key};
@@ -24,10 +25,13 @@ pub(super) async fn resume(
     State(service): State<Service>,
     caller: Caller,
     Path(id): Path<String>,
+    mut query: Query,
     request: Request,
 ) -> Result<Response, Refusal> {
     not_stopping(&service)?;
     service.limits().start(&caller.token)?;
+    let earlier = plan_in(&mut query)?;
+    query.end()?;
     let given = match request.headers().contains_key(header::CONTENT_TYPE) {
         true => Some(Json::<RunRequest>::from_request(request, &service).await?.0),
         false => None,
@@ -39,7 +43,7 @@ pub(super) async fn resume(
         .ok_or_else(|| Refusal::new(ErrorKind::Conflict, format!("run {id} is under way")))?;
     let (planned, client) = (service.clone(), caller.clone());
     let resumed =
-        service.tasks().spawn(async move { go_on(&planned, &client, row, given, last, activity).await });
+        service.tasks().spawn(async move { go_on(&planned, &client, row, given, earlier, activity).await });
     resumed.await.map_err(|_| Refusal::new(ErrorKind::Panicked, "the planning of the run failed"))??;
     let row = visible(&service, &caller, &id).await?;
     Ok(answer(&RunSummary { resumed_after: u64::try_from(last).ok(), ..summary(&service, row) }))
@@ -50,11 +54,12 @@ async fn go_on(
     caller: &Caller,
     row: RunRow,
     given: Option<RunRequest>,
-    last_event: i64,
+    earlier: Option<Uuid>,
     activity: Activity,
 ) -> Result<(), Refusal> {
     let store = &service.runs().store;
     let run = row.id;
+    let last_event = *activity.active.last.borrow();
     let request = given.or(row.request).ok_or_else(|| {
         let problem = "the request of the run was not kept, as it may hold secrets";
         Refusal::field("body", problem).with_hint("send the request again that the run was begun with")
@@ -70,7 +75,8 @@ async fn go_on(
         targets.extend(read.into_iter().map(|(_, target)| target));
     }
     let history = History::of_rows(&format!("of run {run}"), head, targets, &operation).map_err(refused)?;
-    let plan = plan_of(service, caller, &request.targets, operation, request.policy.clone()).await?;
+    let earlier = service.plans().take(earlier, &caller.token.name, &request);
+    let plan = plan_of(service, caller, &request, operation, earlier).await?;
     let mut plan = history.apply(plan);
     activity.limit(&mut plan).await?;
     let share = share(service, &request, &plan, last_event)?;

@@ -8,13 +8,14 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use serde_json::json;
 use tracing::Instrument as _;
+use uuid::Uuid;
 
 use super::drive::drive;
 use super::share::{kept_plan, share, unwritable};
 use super::{Activity, created, summary, visible};
 use crate::auth::Caller;
-use crate::body::{Json, answer, idempotency_key};
-use crate::plans::{operation_of, plan_of};
+use crate::body::{Json, Query, answer, idempotency_key};
+use crate::plans::{operation_of, plan_in, plan_of};
 use crate::problem::Refusal;
 use crate::state::Service;
 use crate::store::{Change, NewRun, RunRecorder, Started, StoreError, TargetRow};
@@ -23,10 +24,13 @@ pub(super) async fn create(
     State(service): State<Service>,
     caller: Caller,
     headers: HeaderMap,
+    mut query: Query,
     Json(request): Json<RunRequest>,
 ) -> Result<Response, Refusal> {
     not_stopping(&service)?;
     service.limits().start(&caller.token)?;
+    let earlier = plan_in(&mut query)?;
+    query.end()?;
     let key = idempotency_key(&headers)?;
     let operation = operation_of(&service, &caller, request.operation.clone()).await?;
     let new = NewRun {
@@ -38,8 +42,9 @@ pub(super) async fn create(
     };
     // A client that leaves does not end what it began: it may send the request again with its key.
     let (planned, client) = (service.clone(), caller.clone());
-    let began =
-        service.tasks().spawn(async move { begin_once(&planned, &client, new, request, operation).await });
+    let began = service
+        .tasks()
+        .spawn(async move { begin_once(&planned, &client, new, request, operation, earlier).await });
     let began =
         began.await.map_err(|_| Refusal::new(ErrorKind::Panicked, "the planning of the run failed"))?;
     let (run, is_new) = began?;
@@ -55,6 +60,7 @@ async fn begin_once(
     new: NewRun,
     request: RunRequest,
     operation: Operation,
+    earlier: Option<Uuid>,
 ) -> Result<(i64, bool), Refusal> {
     let run = match service.runs().store.change(Change::New(new)).await {
         Ok(run) => run,
@@ -69,7 +75,8 @@ async fn begin_once(
     };
     let activity = Activity::begin(service, run, 0)
         .ok_or_else(|| Refusal::new(ErrorKind::Conflict, "the run is under way"))?;
-    let began = begin(service, caller, request, operation, activity).await;
+    let earlier = service.plans().take(earlier, &caller.token.name, &request);
+    let began = begin(service, caller, request, operation, earlier, activity).await;
     if began.is_err()
         && let Err(error) = service.runs().store.change(Change::Discard { run }).await
     {
@@ -87,9 +94,10 @@ async fn begin(
     caller: &Caller,
     request: RunRequest,
     operation: Operation,
+    earlier: Option<Plan>,
     activity: Activity,
 ) -> Result<(), Refusal> {
-    let mut plan = plan_of(service, caller, &request.targets, operation, request.policy.clone()).await?;
+    let mut plan = plan_of(service, caller, &request, operation, earlier).await?;
     activity.limit(&mut plan).await?;
     audit(service, caller, "run", activity.run, &plan).await?;
     let share = share(service, &request, &plan, 0)?;

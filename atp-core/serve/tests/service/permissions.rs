@@ -144,6 +144,39 @@ async fn lists_show_only_a_token_s_vms_and_hosts() {
 }
 
 #[tokio::test]
+async fn a_run_that_lists_vms_has_only_a_token_s() {
+    let bed = Bed::start(2, 2).await;
+    let list = json!({"op": "vm-list"});
+    for (selectors, selected, listed) in [
+        (&["h1/"][..], "*", Some(&["h1/vm1", "h1/vm2"][..])),
+        (&["h1/vm1", "h2/vm2"], "*", Some(&["h1/vm1", "h2/vm2"])),
+        (&["h1/vm1"], "h*/vm*", Some(&["h1/vm1"])),
+        (&["h1/"], "vm2", Some(&["h1/vm2"])),
+        (&["h1/"], "h2*/", Some(&[])),
+        (&["none-*"], "*", Some(&[])),
+        // What is named is refused.
+        (&["h1/"], "h2/", None),
+        (&["h1/vm1"], "h1/vm2", None),
+    ] {
+        let token = bed.token(Role::Viewer, selectors, &[]);
+        let reply = bed.post("/api/v1/plans", &token, &request(selected, &list)).await;
+        let cell = format!("{selectors:?} on {selected}: {}", reply.text());
+        let Some(listed) = listed else {
+            assert_eq!(reply.kind(), "permission-denied", "{cell}");
+            continue;
+        };
+        assert_eq!(reply.status, 200, "{cell}");
+        let plan = reply.json();
+        let text = |target: &Value| {
+            format!("{}/{}", target["host"].as_str().unwrap(), target["vm"].as_str().unwrap())
+        };
+        let targets: Vec<_> = plan["targets"].as_array().unwrap().iter().map(text).collect();
+        assert_eq!(targets, listed, "{cell}");
+        assert_eq!(plan["settled"], json!([]), "{cell}");
+    }
+}
+
+#[tokio::test]
 async fn hosts_as_targets_need_all_of_their_vms() {
     let bed = Bed::start(2, 1).await;
     let check = json!({"op": "host-check"});

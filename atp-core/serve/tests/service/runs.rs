@@ -115,6 +115,36 @@ async fn a_run_is_begun_once_followed_and_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_run_is_started_as_it_was_planned_and_asks_no_host_again() {
+    let bed = Bed::start(2, 1).await;
+    let (token, other) = (bed.admin(), bed.admin());
+    let request = echo(&["*"]);
+    let vms = async |plan: &str, token: &str, request: &Value| {
+        let began = bed.post(&format!("/api/v1/runs?plan={plan}"), token, request).await;
+        assert_eq!(began.status, 201, "{}", began.text());
+        let events = events(&bed, token, &began.json()["id"], 0).await;
+        let outcomes = events.into_iter().filter(|(_, word, _)| word == "finished");
+        let mut vms: Vec<_> = outcomes.map(|(.., event)| event["vm"].as_str().unwrap().to_owned()).collect();
+        vms.sort();
+        vms
+    };
+    let plan = bed.post("/api/v1/plans", &token, &request).await.json();
+    let plan = plan["id"].as_str().unwrap();
+    // Who asks the host is told the new name.
+    bed.fleet.host(2).unwrap().vm(1).unwrap().rename("renamed");
+    let (planned, anew) = (["vm1", "vm1"], ["renamed", "vm1"]);
+    // A plan is of one client, and is used once.
+    assert_eq!(vms(plan, &other, &request).await, anew);
+    assert_eq!(vms(plan, &token, &request).await, planned);
+    assert_eq!(vms(plan, &token, &request).await, anew);
+    // It is no plan of another request.
+    let plan = bed.post("/api/v1/plans", &token, &request).await.json();
+    assert_eq!(vms(plan["id"].as_str().unwrap(), &token, &echo(&["h2/"])).await, ["renamed"]);
+    let unknown = bed.post("/api/v1/runs?plan=x", &token, &request).await;
+    assert_eq!((unknown.status.as_u16(), unknown.kind().as_str()), (400, "invalid-request"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_was_stopped_is_resumed_and_repeats_nothing() {
     let bed = Bed::start(1, 5).await;
     let token = bed.admin();

@@ -294,6 +294,12 @@ impl TransportError {
             {
                 Hint::GIVE_HOST_TIME
             }
+            TransportError::AcquireTimeout { host, stage: AcquireStage::Validating, .. } => {
+                Hint::silent_host(host)
+            }
+            TransportError::CallTimeout { host, operation, .. } if is_of_host(operation) => {
+                Hint::silent_host(host)
+            }
             #[cfg(feature = "library")]
             TransportError::NeedsLibrary { .. } => Hint::plain("set engine = \"library\" for this host"),
             // A file of the definition cannot be opened: libvirt's own message names it.
@@ -343,6 +349,11 @@ impl TransportError {
     }
 }
 
+/// Whether an operation, by libvirt's name for it, is about a host or all of its VMs, and not about one of them.
+fn is_of_host(operation: &str) -> bool {
+    operation.starts_with("virConnect") || operation.starts_with("virNode")
+}
+
 /// What a caller saw while it waited for a connection. The pool's numbers say more only where its connections are the reason.
 fn not_acquired(stage: AcquireStage, waited: Duration, stats: &PoolStats) -> String {
     match stage {
@@ -361,5 +372,22 @@ fn next_probe(next_in: Duration) -> String {
         "the host is being probed".to_owned()
     } else {
         format!("next probe in {next_in:.1?}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_about_a_host_has_a_hint_about_the_host() {
+        let hint = |operation| {
+            let (host, after) = ("h2".parse().unwrap(), Duration::from_secs(5));
+            TransportError::CallTimeout { host, operation, after, sent: true }.hint()
+        };
+        for operation in ["virConnectGetAllDomainStats", "virNodeGetInfo"] {
+            assert!(hint(operation).starts_with("host h2 does not answer"), "{}", hint(operation));
+        }
+        assert_eq!(hint("virDomainGetInfo"), ErrorKind::CallTimeout.hint());
     }
 }
