@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use atp_api::serve::{HostView, Problem, RunSummary, SessionView};
-use atp_api::{PlanReport, RunRequest};
+use atp_api::{Effect, PlanReport, RunRequest};
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -244,17 +244,24 @@ impl Client {
         let key = Uuid::from_u128(fastrand::u128(..)).to_string();
         let until = tokio::time::Instant::now() + START_PATIENCE;
         let mut pause = Duration::from_millis(200);
+        let mut lost = None;
         loop {
             let headers = [(IDEMPOTENCY_KEY, key.clone())];
             let asked = self.ask(Method::POST, url.clone(), Some(json(request)), &headers, limit);
-            match asked.await {
+            let error = match asked.await {
                 Ok(answer) => return Ok(answer),
-                Err(error) if error.is_temporary() && tokio::time::Instant::now() + pause < until => {
-                    tokio::time::sleep(pause).await;
-                    pause = pause.saturating_mul(2);
-                }
-                Err(error) => return Err(error),
+                Err(error) => error,
+            };
+            let is_over = !error.is_temporary() || tokio::time::Instant::now() + pause >= until;
+            // Of one that was sent, and not answered, a later refusal does not say that it was not carried out.
+            if lost.is_none() && error.effect() != Effect::None {
+                lost = Some(error.clone());
             }
+            if is_over {
+                return Err(lost.unwrap_or(error));
+            }
+            tokio::time::sleep(pause).await;
+            pause = pause.saturating_mul(2);
         }
     }
 
@@ -302,7 +309,7 @@ impl Client {
                         return Ok(Some(data));
                     }
                 }
-                Some(Err(error)) => return Err(self.unreachable("was lost", error)),
+                Some(Err(error)) => return Err(self.unreachable(true, error)),
             }
         }
     }
@@ -363,13 +370,9 @@ impl Client {
             url: self.url().to_owned(),
             reason: error.to_string(),
         })?;
-        let response = self.http.request(request).await.map_err(|error| {
-            let what =
-                if error.is_connect() { "cannot be reached" } else { "was lost before it had answered" };
-            match of_other_scheme(&error) {
-                Some(reason) => self.no_service(reason.to_owned()),
-                None => self.unreachable(what, error),
-            }
+        let response = self.http.request(request).await.map_err(|error| match of_other_scheme(&error) {
+            Some(reason) => self.no_service(reason.to_owned()),
+            None => self.unreachable(!error.is_connect(), error),
         })?;
         let status = response.status();
         if status.is_success() || status == StatusCode::SWITCHING_PROTOCOLS {
@@ -401,8 +404,8 @@ impl Client {
         ClientError::TooSlow { url: self.url().to_owned() }
     }
 
-    fn unreachable(&self, what: &'static str, error: impl Error + Send + Sync + 'static) -> ClientError {
-        ClientError::Unreachable { url: self.url().to_owned(), what, source: Arc::new(error) }
+    fn unreachable(&self, was_reached: bool, error: impl Error + Send + Sync + 'static) -> ClientError {
+        ClientError::Unreachable { url: self.url().to_owned(), was_reached, source: Arc::new(error) }
     }
 }
 

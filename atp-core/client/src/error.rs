@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use atp_api::serve::Problem;
-use atp_api::{ErrorKind, Hint};
+use atp_api::{Effect, ErrorKind, Hint};
 
 use crate::sse::SseError;
 
@@ -49,12 +49,12 @@ pub enum ClientError {
         url: String,
     },
     /// The service cannot be reached, or the connection broke.
-    #[error("the service {url} {what}")]
+    #[error("the service {url} {}", if *.was_reached { "was lost before it had answered" } else { "cannot be reached" })]
     Unreachable {
         /// The address.
         url: String,
-        /// What went wrong: it cannot be reached, or was lost.
-        what: &'static str,
+        /// Whether there was a connection, so that it may have got the request.
+        was_reached: bool,
         /// Why.
         #[source]
         source: Arc<dyn std::error::Error + Send + Sync>,
@@ -142,8 +142,22 @@ impl ClientError {
         }
     }
 
+    /// What a request that was to change something may have done, if it ended so: the service may have carried out what it was sent
+    /// and has not answered in a way that can be read, or while it failed itself.
+    pub fn effect(&self) -> Effect {
+        match self {
+            ClientError::Refused(problem) if problem.status < 500 && problem.status != 408 => Effect::None,
+            ClientError::Address { .. }
+            | ClientError::Certificates { .. }
+            | ClientError::File { .. }
+            | ClientError::Unreachable { was_reached: false, .. }
+            | ClientError::Token => Effect::None,
+            _ => Effect::Unknown,
+        }
+    }
+
     /// Whether the same request may succeed later.
-    pub(crate) fn is_temporary(&self) -> bool {
+    pub fn is_temporary(&self) -> bool {
         match self {
             ClientError::Unreachable { .. } | ClientError::TooSlow { .. } => true,
             ClientError::Refused(problem) => matches!(problem.status, 408 | 429 | 500 | 502 | 503 | 504),

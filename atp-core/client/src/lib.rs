@@ -43,6 +43,7 @@ mod rounds;
 #[cfg(feature = "executor")]
 mod run_files;
 mod sse;
+mod told;
 mod usage;
 #[cfg(feature = "executor")]
 mod watch;
@@ -57,5 +58,6 @@ pub use rounds::Rounds;
 #[cfg(feature = "executor")]
 pub use run_files::RunFiles;
 pub use sse::{Message, SseError};
+pub use told::Told;
 #[cfg(feature = "executor")]
 pub use watch::VmEvents;

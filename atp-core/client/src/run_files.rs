@@ -136,11 +136,6 @@ impl RunFiles {
         &self.operation
     }
 
-    /// Whether the plan of the run says which files there are, or where they belong: see [`planned`](Self::planned).
-    pub fn depend_on_plan(&self) -> bool {
-        matches!(self.made, Made::BySteps(_) | Made::Pulled { separate: false, .. })
-    }
-
     /// Whether the run has no files.
     pub fn is_empty(&self) -> bool {
         matches!(self.made, Made::Nothing) && self.sent.is_empty()

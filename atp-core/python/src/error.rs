@@ -85,7 +85,11 @@ pub(crate) fn of_plan(error: &PlanError) -> OutcomeError {
 }
 
 pub(crate) fn of_client(error: &ClientError) -> OutcomeError {
-    OutcomeError { hint: error.hint(), ..OutcomeError::of(error.kind(), error) }
+    let mut of = OutcomeError::of(error.kind(), error);
+    if let ClientError::Refused(problem) = error {
+        of.causes.extend(problem.errors.iter().map(|field| format!("{}: {}", field.field, field.message)));
+    }
+    OutcomeError { hint: error.hint(), retryable: error.is_temporary(), ..of }
 }
 
 /// Every problem of the settings, a line for each.

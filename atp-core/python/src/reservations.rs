@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
 use atp_api::serve::{ReleaseRequest, ReserveAnswer, ReserveRequest};
-use atp_api::{Effect, ErrorKind, OutcomeError, Targets};
+use atp_api::{ErrorKind, OutcomeError, Targets};
 use atp_client::{Client, ClientError};
 use atp_executor::{Candidate, Reservation, ReservationError, Reservations, Reserved, Selection, Selector};
 use atp_transport::HostInfo;
@@ -186,17 +186,8 @@ pub(crate) async fn release_in_service(
     Ok(text(&released.map_err(|error| of_service(&error))?)?)
 }
 
-/// A service that did not answer, or whose answer cannot be read, may have done it; so may one that failed itself.
 fn of_service(error: &ClientError) -> Failure {
-    let effect = match error {
-        ClientError::Refused(problem) if problem.status < 500 => Effect::None,
-        ClientError::Address { .. }
-        | ClientError::Certificates { .. }
-        | ClientError::File { .. }
-        | ClientError::Token => Effect::None,
-        _ => Effect::Unknown,
-    };
-    Failure { effect, ..Failure::from(error::of_client(error)) }
+    Failure { effect: error.effect(), ..Failure::from(error::of_client(error)) }
 }
 
 /// Tries again while another process has the lock. Handlers of signals run meanwhile.

@@ -1,17 +1,21 @@
 //! A run of one operation, from a request to its outcomes.
 
+use std::future::pending;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use atp_api::{
-    Effect, OperationSpec, Outcome, OutcomeError, PlanReport, RunEvent, RunRequest, RunStatistics, StopReason,
+    Effect, ErrorKind, OperationSpec, Outcome, OutcomeError, PlanReport, RunEvent, RunRequest, RunStatistics,
+    StopReason,
 };
-use atp_client::{Client, ClientError, RunFiles};
+use atp_client::{Client, ClientError, RunFiles, Told};
 use atp_executor::{Executor, Operation, Plan, Recorder, RunControl, Selection, Target};
 use futures_util::future::join;
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -26,6 +30,10 @@ use crate::wait::wait;
 
 /// Outcomes that may be there before they are taken. Then no more targets are started.
 const AHEAD: usize = 256;
+
+/// The pauses between tries to stop or to end a run of a service, from the first to the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// Where work is done.
 #[derive(Clone)]
@@ -442,7 +450,8 @@ async fn on_hosts<T>(
     }
 }
 
-/// Has a request run by a service, and passes on what happens.
+/// Has a request run by a service, and passes on what happens. If the service is lost, each target of which it has told nothing has an
+/// outcome that says so.
 async fn in_service<T>(
     client: Client,
     Asked { request, noted, .. }: Asked,
@@ -451,48 +460,126 @@ async fn in_service<T>(
 ) -> Result<(), OutcomeError> {
     let resumed = noted.number()?;
     let operation = Operation::prepare(request.operation).await?;
-    let mut files = RunFiles::send(&client, &operation).await?;
-    let mut request = RunRequest { operation: files.operation().clone(), ..request };
-    if files.depend_on_plan() {
+    let planning = async {
+        let mut files = RunFiles::send(&client, &operation).await?;
+        let request = RunRequest { operation: files.operation().clone(), ..request };
         let plan = client.plan(&request).await.map_err(|error| error::of_client(&error))?;
         files.planned(&plan).await?;
-        request.operation = files.operation().clone();
-    }
-    // A start that was sent is waited for: the run is then ended by its number. One that was refused has begun nothing.
-    let started = match resumed {
-        Some(run) => client.resume(run, &request).await,
-        None => client.start(&request).await,
+        let request = RunRequest { operation: files.operation().clone(), ..request };
+        Ok::<_, OutcomeError>((files, request, plan))
     };
-    sink.ending.lock().has_begun =
-        matches!(started, Ok(_) | Err(ClientError::TooSlow { .. } | ClientError::Unreachable { .. }));
-    let begun = started.map_err(|error| error::of_client(&error))?;
+    let (mut files, request, plan) = tokio::select! {
+        planned = planning => planned?,
+        // Nothing has begun.
+        () = control.abort.cancelled() => return Err(error::closed()),
+    };
+    {
+        let mut ending = sink.ending.lock();
+        ending.notices.clone_from(&plan.notices);
+        ending.has_begun = true;
+    }
+    // A start that was sent is waited for: the run is then ended by its number.
+    let started = match resumed {
+        Some(run) => client.resume_planned(run, &request, &plan).await,
+        None => client.start_planned(&request, &plan).await,
+    };
+    let begun = started.map_err(|error| {
+        sink.ending.lock().has_begun = error.effect() != Effect::None;
+        error::of_client(&error)
+    })?;
     let run = begun.id;
     sink.ending.lock().number = Some(run);
-    let mut events = client.run_events_after(run, begun.resumed_after);
-    let (mut is_told, mut is_stopped) = (false, false);
-    loop {
-        let event = tokio::select! {
-            event = events.next() => event.map_err(|error| error::of_client(&error))?,
-            () = control.abort.cancelled(), if !is_told => {
-                is_told = true;
-                client.abort(run).await.map_err(|error| error::of_client(&error))?;
-                continue;
+    let mut told = Told::default();
+    let reading = async {
+        let mut events = client.run_events_after(run, begun.resumed_after);
+        loop {
+            let mut event = match events.next().await {
+                Ok(Some(event)) => event,
+                Ok(None) => return Ok(()),
+                // Of a run that is continued it is not known here which targets it still has.
+                Err(error) if resumed.is_some() => return Err(error::of_client(&error)),
+                Err(error) => return lost(&error, plan, run, &told, &control, sink).await,
+            };
+            if let RunEvent::Finished(outcome) = &event {
+                told.add(outcome);
             }
-            () = control.stop.cancelled(), if !is_stopped => {
-                is_stopped = true;
-                if !control.abort.is_cancelled() {
-                    client.stop(run).await.map_err(|error| error::of_client(&error))?;
-                }
-                continue;
+            files.localise(&mut event).await;
+            if !sink.pass_on(event, &control.abort).await {
+                let _unheard = insist(&client, run, true).await;
+                return Ok(());
             }
-            () = sink.sender.closed() => {
-                return client.abort(run).await.map_err(|error| error::of_client(&error));
-            }
-        };
-        let Some(mut event) = event else { return Ok(()) };
-        files.localise(&mut event).await;
-        if !sink.pass_on(event, &control.abort).await {
-            return client.abort(run).await.map_err(|error| error::of_client(&error));
         }
+    };
+    // Whatever is being read or fetched, the service is told at once.
+    tokio::select! {
+        ended = reading => ended,
+        () = tell(&client, run, &control, sink) => Ok(()),
+    }
+}
+
+/// Passes the outcomes on of the targets of which a service that is lost has told none, and ends the run.
+async fn lost<T>(
+    error: &ClientError,
+    plan: PlanReport,
+    run: u64,
+    told: &Told,
+    control: &RunControl,
+    sink: &Sink<T>,
+) -> Result<(), OutcomeError> {
+    let is_interrupted = matches!(error, ClientError::Interrupted { .. });
+    for outcome in told.untold(plan, run, is_interrupted) {
+        if !sink.pass_on(RunEvent::Finished(Box::new(outcome)), &control.abort).await {
+            break;
+        }
+    }
+    let mut ending = sink.ending.lock();
+    ending.notices.push(error.to_string());
+    ending.has_ended = true;
+    Ok(())
+}
+
+/// Tells the service to stop and to end a run, when it is to be. Returns when there is nobody to read it any more.
+async fn tell<T>(client: &Client, run: u64, control: &RunControl, sink: &Sink<T>) {
+    let telling = async {
+        control.stop.cancelled().await;
+        tokio::select! {
+            biased;
+            () = control.abort.cancelled() => {}
+            () = async {
+                note(insist(client, run, false).await, run, sink);
+                control.abort.cancelled().await;
+            } => {}
+        }
+        note(insist(client, run, true).await, run, sink);
+        pending::<()>().await;
+    };
+    tokio::select! {
+        () = telling => {}
+        () = sink.sender.closed() => {
+            // Nobody hears whether it has ended.
+            let _unheard = insist(client, run, true).await;
+        }
+    }
+}
+
+/// Stops a run, or ends it at once; tries again while that may still succeed. That the run has ended is no error.
+async fn insist(client: &Client, run: u64, at_once: bool) -> Option<ClientError> {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let done = if at_once { client.abort(run).await } else { client.stop(run).await };
+        match done {
+            Ok(()) => return None,
+            Err(ClientError::Refused(problem)) if problem.kind == ErrorKind::Conflict => return None,
+            Err(error) if !error.is_temporary() || pause > LONGEST_PAUSE => return Some(error),
+            Err(_) => sleep(pause).await,
+        }
+        pause = pause.saturating_mul(2);
+    }
+}
+
+/// A run that could not be ended goes on in the service.
+fn note<T>(failed: Option<ClientError>, run: u64, sink: &Sink<T>) {
+    if let Some(error) = failed {
+        sink.ending.lock().notices.push(format!("run {run} of the service was not ended: {error}"));
     }
 }

@@ -111,6 +111,13 @@ def hung(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Simulated]:
 @contextmanager
 def serving(config: Path, folder: Path) -> Generator[Tuple[str, str], None, None]:
     """A service for the hosts of some settings: its address, and a token."""
+    with service_process(config, folder) as (_, address, token):
+        yield address, token
+
+
+@contextmanager
+def service_process(config: Path, folder: Path) -> Generator[Tuple["subprocess.Popen[str]", str, str], None, None]:
+    """As :func:`serving`, with its process."""
     environment = {**os.environ, "ATP_SERVE__FOLDER": str(folder), "ATP_SERVE__LISTEN": "127.0.0.1:0"}
     command = [ATP, "--config", str(config), "serve"]
     added = subprocess.run(
@@ -130,7 +137,7 @@ def serving(config: Path, folder: Path) -> Generator[Tuple[str, str], None, None
                 break
         assert address
         threading.Thread(target=process.stderr.read, daemon=True).start()
-        yield address, added.stdout.strip()
+        yield process, address, added.stdout.strip()
     finally:
         process.terminate()
         process.wait()

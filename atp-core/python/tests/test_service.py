@@ -12,7 +12,7 @@ from typing import Iterator, Tuple
 
 import pytest
 from atp_libvirt import AsyncFleet, Fleet, NotFreeError, RequestError, ServiceError
-from conftest import ATP, Simulated, serving
+from conftest import ATP, Simulated, service_process, serving
 
 pytestmark = pytest.mark.skipif(not ATP, reason="there is no program atp: `cargo xtask python` builds it")
 
@@ -196,6 +196,37 @@ def test_a_fleet_that_is_closed_ends_its_runs_in_the_service(
         simulated.heal("h2/vm2")
 
 
+def test_each_target_has_an_outcome_although_its_service_is_lost(simulated: Simulated, tmp_path: Path) -> None:
+    simulated.fault("h2/vm2", "hung")
+    try:
+        with service_process(simulated.config, tmp_path) as (process, server, token), Fleet(
+            server=server, token=token
+        ) as fleet:
+            with fleet.stream.exec("*", ["true"], timeout=600) as stream:
+                told = [next(stream) for _ in range(3)]
+                process.kill()
+                # Until then it is tried for a minute to reach the service again.
+                (last,) = stream
+            assert all(outcome.ok for outcome in told)
+            assert last.error is not None
+            assert (last.target, last.error.kind, last.error.effect) == ("h2/vm2", "outcome-unknown", "unknown")
+    finally:
+        simulated.heal("h2/vm2")
+
+
+def test_a_run_that_has_ended_can_be_stopped_and_what_is_to_be_known_of_it_is_told(
+    simulated: Simulated, service: Tuple[str, str]
+) -> None:
+    with Fleet(server=service[0], token=service[1]) as fleet:
+        with fleet.stream.exec("*", ["true"], timeout=60) as stream:
+            first = next(stream)
+            wait_until_ended(*service)
+            stream.stop()
+            assert sorted(outcome.target for outcome in [first, *stream]) == ["h1/vm1", "h1/vm2", "h2/vm1", "h2/vm2"]
+        outcomes = fleet.exec("*", ["true"], exclude="h1/nothing", timeout=60).raise_for_failures()
+        assert any("h1/nothing" in notice for notice in outcomes.notices), outcomes.notices
+
+
 def test_a_wrong_token_or_address_is_told(service: Tuple[str, str]) -> None:
     with Fleet(server=service[0], token="atp_wrong") as fleet:
         with pytest.raises(ServiceError) as raised:
@@ -206,7 +237,8 @@ def test_a_wrong_token_or_address_is_told(service: Tuple[str, str]) -> None:
             fleet.hosts()
         with pytest.raises(ServiceError) as raised:
             fleet.release("job-1")
-        assert raised.value.effect == "unknown"
+        # Nothing was sent.
+        assert raised.value.effect == "none"
     with pytest.raises(TypeError):
         Fleet(server="http://127.0.0.1:1")
 

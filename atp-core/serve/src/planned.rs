@@ -53,6 +53,12 @@ impl Plans {
         Some(id)
     }
 
+    /// Whether a plan of this token is kept: it was counted when it was made, and the run that is started as it is planned is not
+    /// counted again.
+    pub(crate) fn has(&self, id: Option<Uuid>, by: &str) -> bool {
+        id.is_some_and(|id| self.0.lock().iter().any(|kept| kept.id == id && kept.by == by))
+    }
+
     /// Takes a plan of this token for this request; none if it is not kept any more.
     pub(crate) fn take(&self, id: Option<Uuid>, by: &str, request: &RunRequest) -> Option<Plan> {
         let (id, request) = (id?, planned_of(request));

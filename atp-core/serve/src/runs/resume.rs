@@ -29,9 +29,11 @@ pub(super) async fn resume(
     request: Request,
 ) -> Result<Response, Refusal> {
     not_stopping(&service)?;
-    service.limits().start(&caller.token)?;
     let earlier = plan_in(&mut query)?;
     query.end()?;
+    if !service.plans().has(earlier, &caller.token.name) {
+        service.limits().start(&caller.token)?;
+    }
     let given = match request.headers().contains_key(header::CONTENT_TYPE) {
         true => Some(Json::<RunRequest>::from_request(request, &service).await?.0),
         false => None,

@@ -28,9 +28,11 @@ pub(super) async fn create(
     Json(request): Json<RunRequest>,
 ) -> Result<Response, Refusal> {
     not_stopping(&service)?;
-    service.limits().start(&caller.token)?;
     let earlier = plan_in(&mut query)?;
     query.end()?;
+    if !service.plans().has(earlier, &caller.token.name) {
+        service.limits().start(&caller.token)?;
+    }
     let key = idempotency_key(&headers)?;
     let operation = operation_of(&service, &caller, request.operation.clone()).await?;
     let new = NewRun {
