@@ -1,8 +1,8 @@
-//! `cargo xtask dist`: `atp` as a Debian package and as a tarball, for machines without libvirt and without Rust. With
-//! `--check` the package is not optimised, and is installed, used and removed in a Debian without libvirt.
+//! `cargo xtask dist`: `atp` as a Debian package and as a tarball, and the Python package as a wheel, for machines without libvirt and
+//! without Rust. With `--check` they are not optimised, and are installed and used in a Debian without libvirt.
 //!
-//! Both have the native engine alone, the manual pages, the completions and the example settings. The contents of the
-//! package are in `atp-cli/Cargo.toml`, as `cargo-deb` reads them; the tarball is unpacked from the package, so that
+//! All have the native engine alone; the package and the tarball also the manual pages, the completions and the example settings. The
+//! contents of the package are in `atp-cli/Cargo.toml`, as `cargo-deb` reads them; the tarball is unpacked from the package, so that
 //! both are the same.
 
 use std::ffi::OsString;
@@ -11,7 +11,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
-use crate::{Result, cargo, setup};
+use crate::{Result, cargo, python, setup};
 
 /// The version of `cargo-deb` that makes the package. It is installed below `target`, once.
 const CARGO_DEB: &str = "3.8.0";
@@ -27,7 +27,7 @@ const CHECK: &str = include_str!("dist/check.sh");
 /// The shells with completions, and the names of the files that they look for.
 const COMPLETIONS: [(&str, &str); 3] = [("bash", "atp"), ("zsh", "_atp"), ("fish", "atp.fish")];
 
-/// Builds both files, in `target/release/dist`, and prints where they are. With `--check` as argument, checks the package.
+/// Builds the files, and prints where they are. With `--check` as argument, checks the package and the wheel.
 pub(crate) fn run(arguments: &[OsString]) -> Result<ExitCode> {
     let is_check = match arguments {
         [] => false,
@@ -48,10 +48,11 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<ExitCode> {
     generate(&atp, &folder)?;
     let package = package(&folder, profile)?;
     if is_check {
-        return check(&package);
+        // As it is tested otherwise, so that nothing is built twice.
+        return check(&package, &python::wheel(false, None)?);
     }
     let tarball = tarball(&package)?;
-    for file in [atp, package, tarball] {
+    for file in [atp, package, tarball, python::wheel(true, None)?] {
         let size = fs::metadata(&file).map_err(|error| format!("{}: {error}", file.display()))?.len();
         println!("{} ({} KiB)", file.display(), size / 1024);
     }
@@ -106,8 +107,8 @@ fn tarball(package: &Path) -> Result<PathBuf> {
     Ok(tarball)
 }
 
-/// Tries a package on a simulated host.
-fn check(package: &Path) -> Result<ExitCode> {
+/// Tries a package and a wheel on a simulated host.
+fn check(package: &Path, wheel: &Path) -> Result<ExitCode> {
     cargo::build(&["atp-fleet"])?;
     let hosts = package.with_file_name("fleet.toml");
     let mut fleet = Command::new(cargo::binary("fleet")?);
@@ -121,7 +122,7 @@ fn check(package: &Path) -> Result<ExitCode> {
     let checked = if is_up {
         let mut command = Command::new("unshare");
         command.args(["--mount", "--propagation", "private", "sh", "-c", CHECK, "check.sh"]);
-        command.arg(package).arg(&hosts).arg(cargo::root().join("target/tools"));
+        command.arg(package).arg(wheel).arg(&hosts).arg(cargo::root().join("target/tools"));
         output(&mut command)
     } else {
         Err("the simulated fleet did not start".to_owned())

@@ -41,11 +41,11 @@ Usage: cargo xtask COMMAND
   structure         find files that import each other in a circle, list where the words of a message decide, and compare
                     docs/architecture.md with the crates and files
   features          compile each crate without its features and with each alone
-  dist [--check]    make a Debian package and a tarball of `atp` with the native engine alone; or check that such a
-                    package can be installed, used and removed
+  dist [--check]    make a Debian package and a tarball of `atp` with the native engine alone, and a wheel of atp_libvirt;
+                    or check that such a package and a wheel can be installed and used
   python [ARGS…]    build the wheel of the Python package atp_libvirt, and test it on a simulated fleet; `--testbed`
-                    tests it on real guests too, `--release` optimises it, `--no-test` only builds it, other
-                    arguments go to pytest
+                    tests it on real guests too, `--release` optimises it, `--no-test` only builds it, `--glibc 2.17`
+                    makes it for older systems, other arguments go to pytest
   ci                run all checks that must pass before a change is merged
   setup             install the packages for building and testing; other commands do this too
 

@@ -14,7 +14,7 @@ use crate::{Result, cargo, setup};
 /// What environments are made with.
 const PACKAGES: &[&str] = &["python3-venv"];
 
-/// The own options: the wheel is optimised; it is not tested; it is tested on real guests too.
+/// The own options: the wheel is optimised; it is not tested; it is tested on real guests too. `--glibc VERSION` is one as well.
 const OPTIONS: [&str; 3] = ["--release", "--no-test", "--testbed"];
 
 /// What types are checked of.
@@ -22,34 +22,24 @@ const SOURCES: [&str; 3] = ["python/atp_libvirt", "tests", "examples"];
 
 /// Builds the wheel and tests it. Arguments other than the own options go to pytest.
 pub(crate) fn run(arguments: &[OsString]) -> Result<ExitCode> {
-    setup::run_with(PACKAGES)?;
-    let (options, for_pytest): (Vec<&OsString>, Vec<&OsString>) =
-        arguments.iter().partition(|word| OPTIONS.iter().any(|option| *word == option));
-    let has = |option: &str| options.iter().any(|word| *word == option);
-    let package = cargo::root().join("atp-core/python");
-    let folder = cargo::root().join("target/python");
-    let tools = folder.join("tools");
-    if !tools.join("bin/python").exists() {
-        environment(&tools)?;
+    let mut rest = arguments.to_vec();
+    let mut glibc = None;
+    if let Some(at) = rest.iter().position(|word| word == "--glibc") {
+        let given =
+            rest.drain(at..rest.len().min(at + 2)).nth(1).and_then(|version| version.into_string().ok());
+        glibc = Some(given.ok_or("--glibc needs a version, such as 2.17")?);
     }
-    // Quick if everything is there.
-    pip(&tools, &package.join("requirements.txt"), None)?;
-
-    // What a new verb or wire type changes.
-    succeed(Command::new(tools.join("bin/python")).arg(package.join("tools/generate.py")))?;
-    let wheels = folder.join("wheels");
-    empty(&wheels)?;
-    let mut maturin = Command::new(tools.join("bin/maturin"));
-    maturin.current_dir(cargo::root()).args(["build", "--quiet", "--profile"]);
-    maturin.arg(if has("--release") { "release" } else { "dev" });
-    maturin.arg("--manifest-path").arg(package.join("Cargo.toml")).arg("--out").arg(&wheels);
-    succeed(&mut maturin)?;
-    let wheel = only_file(&wheels)?;
+    let (options, for_pytest): (Vec<&OsString>, Vec<&OsString>) =
+        rest.iter().partition(|word| OPTIONS.iter().any(|option| *word == option));
+    let has = |option: &str| options.iter().any(|word| *word == option);
+    let wheel = wheel(has("--release"), glibc.as_deref())?;
     println!("{}", wheel.display());
     if has("--no-test") {
         return Ok(ExitCode::SUCCESS);
     }
 
+    let (package, folder) = (package(), folder());
+    let tools = folder.join("tools");
     // With the features that all other tests have: with others it would be built once more, and replace theirs.
     cargo::build(&["atp-fleet", "atp-cli"])?;
     let tests = folder.join("tests");
@@ -59,16 +49,46 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<ExitCode> {
     check(&package, &tools, &tests, has("--testbed"), &for_pytest)
 }
 
+/// Builds the wheel, for the glibc of this machine or an older one. Returns its path.
+pub(crate) fn wheel(is_released: bool, glibc: Option<&str>) -> Result<PathBuf> {
+    setup::run_with(PACKAGES)?;
+    let package = package();
+    let tools = folder().join("tools");
+    if !tools.join("bin/python").exists() {
+        environment(&tools)?;
+    }
+    // Quick if everything is there.
+    pip(&tools, &package.join("requirements.txt"), None)?;
+
+    // What a new verb or wire type changes.
+    succeed(Command::new(tools.join("bin/python")).arg(package.join("tools/generate.py")))?;
+    let wheels = folder().join("wheels");
+    empty(&wheels)?;
+    let mut maturin = Command::new(tools.join("bin/maturin"));
+    maturin.current_dir(cargo::root()).args(["build", "--quiet", "--profile"]);
+    maturin.arg(if is_released { "release" } else { "dev" });
+    maturin.arg("--manifest-path").arg(package.join("Cargo.toml")).arg("--out").arg(&wheels);
+    if let Some(version) = glibc {
+        // zig links against the symbols of any glibc. It is a package of Python, which maturin finds by the interpreter.
+        pip(&tools, &package.join("requirements-glibc.txt"), None)?;
+        let path = env::var_os("PATH").unwrap_or_default();
+        let paths = [tools.join("bin")].into_iter().chain(env::split_paths(&path));
+        maturin.env("PATH", env::join_paths(paths).map_err(|error| error.to_string())?);
+        maturin.arg("--zig").arg("--target").arg(format!("{}-unknown-linux-gnu", env::consts::ARCH));
+        maturin.arg("--compatibility").arg(format!("manylinux_{}", version.replace('.', "_")));
+    }
+    succeed(&mut maturin)?;
+    only_file(&wheels)
+}
+
 /// Measures the optimised package beside libvirt-python, on simulated hosts and on real daemons.
 pub(crate) fn bench() -> Result<ExitCode> {
-    run(&["--release", "--no-test"].map(OsString::from))?;
+    let wheel = wheel(true, None)?;
     cargo::build_released(&["atp-fleet"])?;
     cargo::build(&["atp-testbed"])?;
-    let folder = cargo::root().join("target/python");
-    let own = folder.join("bench");
+    let own = folder().join("bench");
     environment(&own)?;
-    let package = cargo::root().join("atp-core/python");
-    let wheel = only_file(&folder.join("wheels"))?;
+    let package = package();
     let python = own.join("bin/python");
     // The version is that of the wheel before.
     succeed(Command::new(&python).args(["-m", "pip", "uninstall", "--quiet", "--yes", "atp_libvirt"]))?;
@@ -77,6 +97,14 @@ pub(crate) fn bench() -> Result<ExitCode> {
     peers.arg(package.join("benches/peers.py")).arg(cargo::released("fleet")?).arg(cargo::binary("testbed")?);
     succeed(&mut peers)?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn package() -> PathBuf {
+    cargo::root().join("atp-core/python")
+}
+
+fn folder() -> PathBuf {
+    cargo::root().join("target/python")
 }
 
 /// Runs every check of the installed package.
@@ -122,8 +150,9 @@ fn environment(folder: &Path) -> Result<()> {
 
 /// Installs what a file of requirements lists, and a wheel.
 fn pip(environment: &Path, requirements: &Path, wheel: Option<&Path>) -> Result<()> {
-    let mut command = Command::new(environment.join("bin/pip"));
-    command.args(["install", "--quiet", "--disable-pip-version-check", "--requirement"]);
+    // Its program `pip` names the folder that the environment was made in.
+    let mut command = Command::new(environment.join("bin/python"));
+    command.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"]);
     succeed(command.arg(requirements).args(wheel))
 }
 
