@@ -1,8 +1,8 @@
 //! How an event loop of asyncio learns that something has arrived.
 
-use std::mem;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::sync::Arc;
+use std::{mem, process};
 
 use atp_api::Effect;
 use parking_lot::Mutex;
@@ -21,8 +21,19 @@ use crate::reservations::{Claim, Granted};
 pub(crate) struct Bridge(Arc<Shared>);
 
 struct Shared {
+    /// The process that made it. One that was forked takes nothing from it.
+    process: u32,
     descriptor: OwnedFd,
     answers: Mutex<Vec<(u64, Result<Answer, Failure>)>>,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if process::id() != self.process {
+            // What is given back when it is dropped may need a lock that a thread has which is not there.
+            mem::forget(mem::take(self.answers.get_mut()));
+        }
+    }
 }
 
 /// Makes an object of Python.
@@ -66,7 +77,7 @@ impl Bridge {
     fn new() -> PyResult<Self> {
         let descriptor = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)
             .map_err(|errno| PyOSError::new_err((errno.raw_os_error(), "eventfd")))?;
-        Ok(Bridge(Arc::new(Shared { descriptor, answers: Mutex::default() })))
+        Ok(Bridge(Arc::new(Shared { process: process::id(), descriptor, answers: Mutex::default() })))
     }
 
     /// The descriptor, for `loop.add_reader`.
@@ -76,20 +87,24 @@ impl Bridge {
 
     /// Takes what has arrived: ids, each with what was asked for or an exception.
     fn take(&self, py: Python<'_>) -> PyResult<Vec<(u64, Py<PyAny>)>> {
+        if process::id() != self.0.process {
+            return Err(error::forked(py));
+        }
         // Nothing to read is no failure: the answers are what counts.
         let _read = read(&self.0.descriptor, &mut [0; 8]);
         let answers = mem::take(&mut *self.0.answers.lock());
-        let object = |(id, answer)| {
-            let object = match answer {
-                Ok(Answer::Outcomes(taken)) => Py::new(py, Outcomes::from(taken))?.into_any(),
-                Ok(Answer::Texts(texts)) => texts.into_pyobject(py)?.unbind(),
-                Ok(Answer::Reserved(granted)) => Py::new(py, Claim::from(granted))?.into_any(),
-                Ok(Answer::Made(make)) => make(py)?,
-                Err(failure) => error::failed(py, &failure).into_value(py).into_any(),
-            };
-            Ok((id, object))
+        let object = |answer| match answer {
+            Ok(Answer::Outcomes(taken)) => Ok(Py::new(py, Outcomes::from(taken))?.into_any()),
+            Ok(Answer::Texts(texts)) => Ok(texts.into_pyobject(py)?.unbind()),
+            Ok(Answer::Reserved(granted)) => Ok(Py::new(py, Claim::from(granted))?.into_any()),
+            Ok(Answer::Made(make)) => make(py),
+            Err(failure) => Err(error::failed(py, &failure)),
         };
-        answers.into_iter().map(object).collect()
+        // An answer that cannot be made into an object takes no other with it.
+        let objects = answers.into_iter().map(|(id, answer)| {
+            (id, object(answer).unwrap_or_else(|error: PyErr| error.into_value(py).into_any()))
+        });
+        Ok(objects.collect())
     }
 }
 

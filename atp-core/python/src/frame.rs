@@ -4,12 +4,12 @@
 
 use std::sync::{Arc, OnceLock};
 
-use arrow_array::builder::StringDictionaryBuilder;
+use arrow_array::builder::{StringBuilder, StringDictionaryBuilder};
 use arrow_array::ffi_stream::FFI_ArrowArrayStream;
 use arrow_array::types::Int32Type;
 use arrow_array::{
     ArrayRef, BooleanArray, DictionaryArray, Float64Array, Int32Array, RecordBatch, RecordBatchIterator,
-    StringArray, UInt32Array, UInt64Array,
+    UInt32Array, UInt64Array,
 };
 use arrow_schema::ArrowError;
 use atp_api::domain::DomainInfo;
@@ -54,29 +54,30 @@ impl Shape {
 pub(crate) fn of(shape: Shape, outcomes: &[Arc<Outcome>]) -> Result<RecordBatch, ArrowError> {
     let mut columns = Columns { outcomes, columns: Vec::new() };
     columns.words("host", |outcome| outcome.host.as_ref().map(|host| host.as_str()))?;
-    columns.texts("vm", |outcome| outcome.vm.clone());
-    columns.texts("uuid", |outcome| outcome.uuid.map(|uuid| uuid.to_string()));
+    columns.texts("vm", |outcome| outcome.vm.clone())?;
+    columns.texts("uuid", |outcome| outcome.uuid.map(|uuid| uuid.to_string()))?;
     columns.words("op", |outcome| Some(&outcome.op))?;
     columns.words("status", |outcome| Some(outcome.status.as_str()))?;
     columns.words("effect", |outcome| Some(outcome.effect.as_str()))?;
     columns.add("attempts", outcomes.iter().map(|outcome| outcome.attempts).collect::<UInt32Array>());
     columns.add("duration_ms", outcomes.iter().map(|outcome| outcome.duration_ms).collect::<UInt64Array>());
     columns.words("error_kind", |outcome| Some(outcome.error.as_ref()?.kind.into()))?;
-    columns.texts("error", |outcome| outcome.error.as_ref().map(|error| OutcomeError::clone(error).message));
+    columns
+        .texts("error", |outcome| outcome.error.as_ref().map(|error| OutcomeError::clone(error).message))?;
     let retryable = outcomes.iter().map(|outcome| outcome.error.as_ref().map(|error| error.retryable));
     columns.add("retryable", retryable.collect::<BooleanArray>());
-    columns.texts("hint", |outcome| Some(outcome.error.as_ref()?.hint.as_ref()?.to_string()));
+    columns.texts("hint", |outcome| Some(outcome.error.as_ref()?.hint.as_ref()?.to_string()))?;
 
     match shape {
         Shape::Domain => columns.domain()?,
         Shape::Vm => {
             columns.domain()?;
-            columns.data();
+            columns.data()?;
         }
         Shape::State => columns.state()?,
-        Shape::Exec => columns.exec(),
+        Shape::Exec => columns.exec()?,
         Shape::Host => columns.host()?,
-        Shape::Other => columns.data(),
+        Shape::Other => columns.data()?,
     }
     RecordBatch::try_from_iter_with_nullable(
         columns.columns.into_iter().map(|(name, column)| (name, column, true)),
@@ -128,9 +129,26 @@ impl<'a> Columns<'a> {
     }
 
     /// A column of texts of which most differ.
-    fn texts(&mut self, name: &'static str, value: impl Fn(&'a Outcome) -> Option<String>) {
-        let column: StringArray = self.outcomes.iter().map(|outcome| value(outcome)).collect();
-        self.add(name, column);
+    ///
+    /// # Errors
+    /// They are larger than a column can be.
+    fn texts(
+        &mut self,
+        name: &'static str,
+        value: impl Fn(&'a Outcome) -> Option<String>,
+    ) -> Result<(), ArrowError> {
+        let mut column = StringBuilder::new();
+        for outcome in self.outcomes {
+            let value = value(outcome);
+            let more = value.as_ref().map_or(0, String::len);
+            if i32::try_from(column.values_slice().len() + more).is_err() {
+                let large = format!("the column {name} has more than 2 GiB of text: select fewer outcomes");
+                return Err(ArrowError::InvalidArgumentError(large));
+            }
+            column.append_option(value);
+        }
+        self.add(name, column.finish());
+        Ok(())
     }
 
     /// A column of few words that are repeated.
@@ -155,7 +173,7 @@ impl<'a> Columns<'a> {
     fn domain(&mut self) -> Result<(), ArrowError> {
         let outcomes = self.outcomes;
         self.state()?;
-        self.texts("reason", |outcome| domain(outcome)?.reason.map(|reason| reason.to_string()));
+        self.texts("reason", |outcome| domain(outcome)?.reason.map(|reason| reason.to_string()))?;
         self.add("vcpus", outcomes.iter().map(|outcome| domain(outcome)?.vcpus).collect::<UInt32Array>());
         let memory = outcomes.iter().map(|outcome| domain(outcome)?.memory_kib);
         self.add("memory_kib", memory.collect::<UInt64Array>());
@@ -165,24 +183,24 @@ impl<'a> Columns<'a> {
     }
 
     /// What processes in guests yield.
-    fn exec(&mut self) {
+    fn exec(&mut self) -> Result<(), ArrowError> {
         let outcomes = self.outcomes;
         self.add(
             "exit_code",
             outcomes.iter().map(|outcome| exec(outcome)?.exit_code).collect::<Int32Array>(),
         );
         self.add("signal", outcomes.iter().map(|outcome| exec(outcome)?.signal).collect::<Int32Array>());
-        self.texts("stdout", |outcome| Some(exec(outcome)?.stdout.lossy_text().into_owned()));
-        self.texts("stderr", |outcome| Some(exec(outcome)?.stderr.lossy_text().into_owned()));
+        self.texts("stdout", |outcome| Some(exec(outcome)?.stdout.lossy_text().into_owned()))?;
+        self.texts("stderr", |outcome| Some(exec(outcome)?.stderr.lossy_text().into_owned()))
     }
 
     /// What checks of hosts yield.
     fn host(&mut self) -> Result<(), ArrowError> {
         let outcomes = self.outcomes;
-        self.texts("hostname", |outcome| Some(host(outcome)?.hostname.clone()));
-        self.texts("daemon_version", |outcome| Some(host(outcome)?.daemon_version.to_string()));
+        self.texts("hostname", |outcome| Some(host(outcome)?.hostname.clone()))?;
+        self.texts("daemon_version", |outcome| Some(host(outcome)?.daemon_version.to_string()))?;
         self.words("hypervisor", |outcome| Some(&host(outcome)?.hypervisor))?;
-        self.texts("hypervisor_version", |outcome| Some(host(outcome)?.hypervisor_version.to_string()));
+        self.texts("hypervisor_version", |outcome| Some(host(outcome)?.hypervisor_version.to_string()))?;
         let latency = outcomes.iter().map(|outcome| Some(host(outcome)?.latency_ms));
         self.add("latency_ms", latency.collect::<Float64Array>());
         let domains = outcomes.iter().map(|outcome| u64::try_from(host(outcome)?.domains).ok());
@@ -195,8 +213,8 @@ impl<'a> Columns<'a> {
     }
 
     /// What is yielded, as JSON.
-    fn data(&mut self) {
-        self.texts("data", |outcome| serde_json::to_string(outcome.data.as_ref()?).ok());
+    fn data(&mut self) -> Result<(), ArrowError> {
+        self.texts("data", |outcome| serde_json::to_string(outcome.data.as_ref()?).ok())
     }
 }
 
