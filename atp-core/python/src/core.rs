@@ -65,6 +65,16 @@ struct Parts {
 impl Drop for Parts {
     fn drop(&mut self) {
         self.abort.cancel();
+        let Some(driver) = self.driver.get_mut().take() else { return };
+        self.runs.close();
+        if !self.runs.is_empty() {
+            // As when it is closed, runs are given time to tell a service of their end. Nothing waits for it.
+            let (spawner, runs) = (driver.spawner().clone(), self.runs.clone());
+            spawner.spawn(async move {
+                let _have_ended = timeout(END_TIMEOUT, runs.wait()).await;
+                drop(driver);
+            });
+        }
     }
 }
 
@@ -315,7 +325,7 @@ impl Core {
         let (driver, end) = (parts.driver(py)?, parts.abort.child_token());
         let (backend, targets) = (parts.backend.clone(), read_targets(py, targets)?);
         let until = end.clone();
-        Ok(Feed::begin(driver.spawner(), end, |sender| async move {
+        Ok(Feed::begin(driver.spawner(), end, feed::AHEAD, |sender| async move {
             let watching = feed::watch(backend, targets, monitor_events, until, sender);
             match limit_ms.map(Duration::from_millis) {
                 Some(limit) => timeout(limit, watching).await.unwrap_or(Ok(())),
@@ -330,7 +340,7 @@ impl Core {
         let (driver, end) = (parts.driver(py)?, parts.abort.child_token());
         let (backend, targets) = (parts.backend.clone(), read_targets(py, targets)?);
         let (until, interval) = (end.clone(), Duration::from_millis(interval_ms));
-        Ok(Feed::begin(driver.spawner(), end, |sender| {
+        Ok(Feed::begin(driver.spawner(), end, feed::ROUNDS_AHEAD, |sender| {
             feed::sample(backend, targets, interval, until, sender)
         }))
     }
@@ -346,7 +356,7 @@ impl Core {
                 async move { drive(backend, asked, control(abort), &Sink::new(sender, line)).await },
             )
         };
-        Ok(Feed::begin(driver.spawner(), end, work))
+        Ok(Feed::begin(driver.spawner(), end, feed::AHEAD, work))
     }
 
     /// Opens the console of this alias of a VM, by default the first, or the channel of this name, within so many seconds.
@@ -443,6 +453,20 @@ impl Core {
         Ok(self.0.get(py)?.reservations.clone())
     }
 
+    /// As `reserve`, in a file: VMs, each given as host, name and UUID. Returns the reservations as JSON, or else how many are free.
+    fn reserve_in_file(
+        &self,
+        py: Python<'_>,
+        file: PathBuf,
+        candidates: Vec<(String, String, String)>,
+        count: usize,
+        owner: &str,
+        seconds: f64,
+    ) -> PyResult<(Option<String>, usize)> {
+        let closed = &self.0.get(py)?.abort;
+        reservations::reserve(py, closed, file, candidates, count, owner, seconds)
+    }
+
     /// As `release`, in a file.
     fn release_in_file(
         &self,
@@ -462,12 +486,13 @@ impl Core {
         Ok(())
     }
 
-    /// Closes many at once, in the time that one takes.
+    /// Closes many at once, in the time that one takes, as the interpreter ends.
     #[staticmethod]
     fn close_all(py: Python<'_>, cores: Vec<Py<Core>>) {
         let all: Vec<&Parts> = cores.iter().filter_map(|core| core.get().0.get(py).ok()).collect();
         py.detach(|| {
             all.iter().for_each(|parts| parts.abort.cancel());
+            reservations::end_waits();
             thread::scope(|scope| {
                 for parts in all {
                     // Without a thread for it, it is left.

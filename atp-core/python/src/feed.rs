@@ -1,15 +1,17 @@
 //! What comes without an end that is known: events, lines of consoles, statistics. Each item is JSON.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use atp_api::{Effect, OutcomeError, StatisticsRound, Targets};
+use atp_api::{Effect, ErrorKind, OutcomeError, StatisticsRound, Targets};
 use atp_client::{Rounds, VmEvents};
 use atp_executor::{SampleOptions, Sampler, Selection, Watch, WatchedVms};
 use atp_transport::{WatchItem, WatchOptions};
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use serde::Serialize;
+use serde_json::json;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio_util::sync::CancellationToken;
 
@@ -22,7 +24,10 @@ use crate::run::Backend;
 use crate::wait::wait;
 
 /// Items that are passed on before they are read. Of events that come meanwhile the oldest are dropped, and counted.
-const AHEAD: usize = 256;
+pub(crate) const AHEAD: usize = 256;
+
+/// The same of rounds of statistics, each of which has all VMs.
+pub(crate) const ROUNDS_AHEAD: usize = 2;
 
 /// Items as they come. Dropping it ends what makes them.
 #[pyclass(frozen)]
@@ -31,12 +36,34 @@ pub(crate) struct Feed(Forked<Parts>);
 struct Parts {
     spawner: Spawner,
     end: CancellationToken,
-    items: Arc<Items<String, OutcomeError>>,
+    shared: Arc<Shared>,
 }
 
 impl Drop for Parts {
     fn drop(&mut self) {
         self.end.cancel();
+    }
+}
+
+struct Shared {
+    items: Items<String, OutcomeError>,
+    end: CancellationToken,
+    /// Whether what makes the items has come to its end.
+    has_ended: AtomicBool,
+}
+
+impl Shared {
+    /// As of the items.
+    ///
+    /// # Errors
+    /// They are not all that there were to be.
+    async fn next(&self) -> Result<Vec<String>, OutcomeError> {
+        let items = self.items.next().await?;
+        if items.is_empty() && !self.has_ended.load(Ordering::Acquire) && !self.end.is_cancelled() {
+            let lost = "what makes the items of this stream has ended by a fault of this program";
+            return Err(OutcomeError::new(ErrorKind::Panicked, lost).with_hint("begin another stream"));
+        }
+        Ok(items)
     }
 }
 
@@ -51,24 +78,26 @@ pub(crate) struct Items<T, E> {
 pub(crate) type Item = Result<String, OutcomeError>;
 
 impl Feed {
-    /// Has `work` send items until it is done, `end` is cancelled, or the reader leaves.
+    /// Has `work` send items until it is done, `end` is cancelled, or the reader leaves. It is at most so many `ahead` of the reader.
     pub(crate) fn begin<W>(
         spawner: &Spawner,
         end: CancellationToken,
+        ahead: usize,
         work: impl FnOnce(Sender<Item>) -> W,
     ) -> Self
     where
         W: Future<Output = Result<(), OutcomeError>> + Send + 'static,
     {
-        let (sender, items) = Items::channel(AHEAD);
-        let working = work(sender.clone());
+        let (sender, items) = Items::channel(ahead);
+        let shared = Arc::new(Shared { items, end: end.clone(), has_ended: AtomicBool::new(false) });
+        let (working, ending) = (work(sender.clone()), shared.clone());
         spawner.spawn(async move {
             if let Err(error) = working.await {
-                // Fails if the reader has left.
-                let _unheard = sender.send(Err(error)).await;
+                let _is_heard = pass_on(&sender, &ending.end, Err(error)).await;
             }
+            ending.has_ended.store(true, Ordering::Release);
         });
-        Feed(Forked::new(Parts { spawner: spawner.clone(), end, items: Arc::new(items) }))
+        Feed(Forked::new(Parts { spawner: spawner.clone(), end, shared }))
     }
 }
 
@@ -76,16 +105,16 @@ impl Feed {
 impl Feed {
     /// Waits for the next items; there are none at the end.
     fn next(&self, py: Python<'_>) -> PyResult<Vec<String>> {
-        let next = wait(py, self.0.get(py)?.items.next())?;
+        let next = wait(py, self.0.get(py)?.shared.next())?;
         next.map_err(|error| error::exception(py, &error))
     }
 
     /// As `next`, for an event loop: the answer comes under this id.
     fn next_into(&self, py: Python<'_>, bridge: &Bridge, id: u64) -> PyResult<()> {
         let parts = self.0.get(py)?;
-        let (promise, items) = (bridge.promise(id, Effect::None), parts.items.clone());
+        let (promise, shared) = (bridge.promise(id, Effect::None), parts.shared.clone());
         parts.spawner.spawn(async move {
-            let next = items.next().await;
+            let next = shared.next().await;
             promise.keep(next.map(Answer::Texts).map_err(Failure::from));
         });
         Ok(())
@@ -115,6 +144,15 @@ impl<T, E> Items<T, E> {
         let most = received.max_capacity();
         received.recv_many(&mut taken, most).await;
         error::until_error(taken, &self.failed)
+    }
+}
+
+/// Sends an item. False if nothing is to follow: the reader has left, or the end has come.
+async fn pass_on(sender: &Sender<Item>, until: &CancellationToken, item: Item) -> bool {
+    tokio::select! {
+        biased;
+        sent = sender.send(item) => sent.is_ok(),
+        () = until.cancelled() => false,
     }
 }
 
@@ -148,9 +186,17 @@ impl Watching {
             Watching::There(events) => events.next().await.map_err(|error| error::of_client(&error)),
         }
     }
+
+    /// VMs that are named and that no host has.
+    fn take_not_found(&mut self) -> Vec<String> {
+        match self {
+            Watching::Here(watch) => watch.watched().take_not_found(),
+            Watching::There(events) => events.watched().take_not_found(),
+        }
+    }
 }
 
-/// Watches VMs, and sends each event.
+/// Watches VMs, and sends each event, and each VM that is named and not found.
 pub(crate) async fn watch(
     backend: Backend,
     targets: Targets,
@@ -170,8 +216,12 @@ pub(crate) async fn watch(
             () = sender.closed() => return Ok(()),
         };
         let Some(item) = item else { return Ok(()) };
-        if sender.send(Ok(text(&item)?)).await.is_err() {
-            return Ok(());
+        let not_found = watching.take_not_found();
+        let not_found = not_found.iter().map(|vm| text(&json!({"item": "not-found", "target": vm})));
+        for item in [text(&item)].into_iter().chain(not_found) {
+            if !pass_on(&sender, &until, Ok(item?)).await {
+                return Ok(());
+            }
         }
     }
 }
@@ -243,7 +293,7 @@ pub(crate) async fn sample(
             continue;
         }
         let sampled = Sampled { round, not_found: not_found.clone() };
-        if sender.send(Ok(text(&sampled)?)).await.is_err() {
+        if !pass_on(&sender, &until, Ok(text(&sampled)?)).await {
             return Ok(());
         }
     }

@@ -75,7 +75,7 @@ mod _native {
     #[pymodule_export]
     use crate::pipe::Pipe;
     #[pymodule_export]
-    use crate::reservations::{Claim, release, reservations, reserve};
+    use crate::reservations::{Claim, release, reservations};
     #[pymodule_export]
     use crate::run::Run;
     #[pymodule_export]

@@ -1,6 +1,7 @@
 //! Reservations of VMs: in the file that `atp reserve` uses too, under its lock; or in the service.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use atp_api::serve::{ReleaseRequest, ReserveAnswer, ReserveRequest};
@@ -10,6 +11,7 @@ use atp_executor::{Candidate, Reservation, ReservationError, Reservations, Reser
 use atp_transport::HostInfo;
 use parking_lot::Mutex;
 use pyo3::prelude::*;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use uuid::Uuid;
@@ -25,10 +27,19 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a signal may wait for its handler.
 const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Reserves VMs, each given as host, name and UUID. Returns the reservations as JSON, or else how many are free.
-#[pyfunction]
+/// Whether the interpreter ends.
+static IS_ENDING: AtomicBool = AtomicBool::new(false);
+
+/// Has nothing wait for a lock any more, as the interpreter ends.
+pub(crate) fn end_waits() {
+    IS_ENDING.store(true, Ordering::Release);
+}
+
+/// Reserves VMs, each given as host, name and UUID, for a fleet that is not `closed`. Returns the reservations as JSON, or else how
+/// many are free.
 pub(crate) fn reserve(
     py: Python<'_>,
+    closed: &CancellationToken,
     file: PathBuf,
     candidates: Vec<(String, String, String)>,
     count: usize,
@@ -41,7 +52,11 @@ pub(crate) fn reserve(
     let time =
         Duration::try_from_secs_f64(seconds).map_err(|error| raised(error::invalid(error.to_string())))?;
     let file = Reservations::at(file);
-    match under_lock(py, |until| file.reserve(&candidates, count, owner, time, until))? {
+    let work = |until| match closed.is_cancelled() {
+        true => Ok(None),
+        false => file.reserve(&candidates, count, owner, time, until).map(Some),
+    };
+    match under_lock(py, work)?.ok_or_else(|| raised(error::closed()))? {
         Reserved::Granted(granted) => Ok((Some(text(&granted).map_err(raised)?), count)),
         Reserved::TooFew { free } => Ok((None, free)),
     }
@@ -190,15 +205,17 @@ fn of_service(error: &ClientError) -> Failure {
     Failure { effect: error.effect(), ..Failure::from(error::of_client(error)) }
 }
 
-/// Tries again while another process has the lock. Handlers of signals run meanwhile.
+/// Tries again while another process has the lock, until the interpreter ends. Handlers of signals run meanwhile.
 fn under_lock<T: Send>(
     py: Python<'_>,
     work: impl Fn(Instant) -> Result<T, ReservationError> + Sync,
 ) -> PyResult<T> {
     let end = Instant::now() + LOCK_TIMEOUT;
     loop {
+        // Looked at before: the fleets are closed by then, which is told instead.
+        let is_last = IS_ENDING.load(Ordering::Acquire);
         match py.detach(|| work(end.min(Instant::now() + SIGNAL_INTERVAL))) {
-            Err(ReservationError::Locked { .. }) if Instant::now() < end => py.check_signals()?,
+            Err(ReservationError::Locked { .. }) if Instant::now() < end && !is_last => py.check_signals()?,
             done => return done.map_err(|error| error::exception(py, &of_reservations(&error))),
         }
     }

@@ -1,16 +1,19 @@
 """Fixtures: a simulated fleet, which `cargo xtask python` has built."""
 
+import fcntl
 import json
 import os
 import re
 import subprocess
 import threading
+import time
+import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Dict, Generator, Iterator, List, Sequence, Tuple
+from typing import Any, Callable, Dict, Generator, Iterator, List, Sequence, Tuple
 
 import pytest
-from atp_libvirt import Fleet
+from atp_libvirt import Fleet, RequestError, read_journal
 
 FLEET = os.environ.get("ATP_TEST_FLEET", str(Path(__file__).parents[3] / "target" / "debug" / "fleet"))
 #: The program `atp`, for the tests of the service.
@@ -106,6 +109,44 @@ def hung(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Simulated]:
     fleet = Simulated(tmp_path_factory.mktemp("hung"), ["--hosts", "10", "--vms", "2", "--faults", "hung=100%"])
     yield fleet
     fleet.close()
+
+
+def wait_until(holds: Callable[[], bool], what: str) -> None:
+    """Waits until something holds, for a minute at most."""
+    until = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < until, what
+        time.sleep(0.05)
+
+
+def is_begun(journal: Path) -> bool:
+    """Whether a target of a run that is recorded in this journal was started."""
+    try:
+        return any(target.progress == "started" for target in read_journal(journal).targets)
+    except RequestError:
+        return False
+
+
+def is_under_way(journal: Path) -> bool:
+    """Whether a run that was begun is still under way: it has a lock on its journal."""
+    with open(journal, "rb") as opened:
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
+
+
+def runs_of(server: str, token: str) -> List[Dict[str, Any]]:
+    """The runs of a service that have not ended."""
+    request = urllib.request.Request(f"{server}/api/v1/runs", headers={"Authorization": f"Bearer {token}"})
+    with urllib.request.urlopen(request) as answer:
+        return [run for run in json.load(answer) if run["state"] != "ended"]
+
+
+def wait_until_ended(server: str, token: str) -> None:
+    """Waits until every run of the service has ended."""
+    wait_until(lambda: not runs_of(server, token), "a run of the service goes on")
 
 
 @contextmanager

@@ -221,8 +221,21 @@ def test_events_come_while_vms_are_changed(simulated: Simulated) -> None:
             assert (event.host, event.vm, event.kind) == ("h1", "vm1", "lifecycle")
         assert list(events) == []
         fleet.resume("h1/vm1").raise_for_failures()
-        with pytest.raises(RequestError):
-            next(fleet.events("h9/*"))
+        with fleet.events("h9/*") as events:
+            with pytest.raises(RequestError):
+                next(events)
+            # It has ended with its error.
+            assert list(events) == []
+        with fleet.events(["h1/vm1", "h1/vm9"]) as events:
+            missed = next(event for event in events if event.item == "not-found")
+        assert missed.data["target"] == "h1/vm9"
+
+
+def test_a_stream_holds_its_fleet(simulated: Simulated) -> None:
+    assert next(Fleet(simulated.config).events("h1/*")).item == "present"
+    assert sorted(outcome.target for outcome in Fleet(simulated.config).stream.vms()) == TARGETS
+    assert next(Fleet(simulated.config).console_lines("h1/vm2", timeout=600)).vm == "vm2"
+    assert len(next(Fleet(simulated.config).stream.stats("h1/*", interval=0.1))) == 2
 
 
 def test_any_operation_can_be_given_as_json(simulated: Simulated) -> None:
@@ -305,6 +318,19 @@ def test_two_jobs_never_have_one_vm(simulated: Simulated, tmp_path: Path) -> Non
             fleet.reserve("*", file=tmp_path / "no-such-folder" / "vms")
 
 
+def test_a_fleet_that_is_closed_waits_for_no_vm(simulated: Simulated, tmp_path: Path) -> None:
+    file = tmp_path / "vms"
+    fleet = Fleet(simulated.config)
+    reserved = fleet.reserve("h1/*", file=file, count=2)
+    later = threading.Timer(0.5, fleet.close)
+    later.start()
+    with pytest.raises(ClosedError):
+        fleet.reserve("h1/*", file=file, wait=600)
+    later.join()
+    # Who has them may give them back all the same.
+    assert len(reserved.release()) == 2
+
+
 def test_a_vm_that_was_found_is_worked_on_alone(simulated: Simulated) -> None:
     with Fleet(simulated.config) as fleet:
         vm = fleet.vm("h1/vm1", timeout=60)
@@ -384,6 +410,15 @@ def test_this_machine_is_the_fleet_only_if_nobody_says_which_hosts_there_are(tmp
     own.write_text("[hosts]\n")
     with pytest.raises(ConfigError, match="config.toml defines no host"):
         Fleet(environment=home)
+
+
+def test_only_variables_that_are_read_have_to_be_utf8(simulated: Simulated, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OF_ANOTHER_PROGRAM", "\udcff")
+    with Fleet(simulated.config) as fleet:
+        assert len(fleet.hosts()) == 2
+    monkeypatch.setenv("ATP_TIMEOUT", "\udcff")
+    with pytest.raises(ConfigError, match="ATP_TIMEOUT"):
+        Fleet(simulated.config)
 
 
 def test_a_service_in_the_settings_is_not_passed_over(simulated: Simulated, tmp_path: Path) -> None:
@@ -545,7 +580,7 @@ def test_threads_share_a_stream() -> None:
             return True
 
     source: Any = Source()
-    stream = Letters(source)
+    stream = Letters(source, None)
     stream._ready = Emptied()
     taken: List[List[str]] = []
     threads = [threading.Thread(target=lambda: taken.append(list(stream))) for _ in range(8)]
@@ -569,7 +604,7 @@ def test_a_stream_that_another_thread_closes_has_ended() -> None:
 
     for how in ("error", "late"):
         source: Any = Source()
-        stream = Letters(source)
+        stream = Letters(source, None)
         assert list(stream) == []
 
 

@@ -105,6 +105,83 @@ def test_the_interpreter_ends_while_calls_hang(hanging: Path) -> None:
     best_of_three(end, 10)
 
 
+@pytest.mark.parametrize("is_locked", [False, True])
+def test_the_interpreter_ends_while_vms_are_waited_for(simulated: Simulated, tmp_path: Path, is_locked: bool) -> None:
+    code = f"""
+import fcntl
+file = sys.argv[1] + ".vms"
+reserved = fleet.reserve("*", count=4, file=file)
+lock = open(file + ".lock", "rb")
+if {is_locked}:
+    reserved.release()
+    fcntl.flock(lock, fcntl.LOCK_EX)
+waiting = threading.Event()
+def wait():
+    waiting.set()
+    fleet.reserve("*", file=file, wait=600)
+threading.Thread(target=wait).start()
+waiting.wait()
+time.sleep(0.5)
+print("hanging", flush=True)
+"""
+
+    config = tmp_path / "fleet.toml"
+    config.write_bytes(simulated.config.read_bytes())
+
+    def end() -> float:
+        process = start(code, config)
+        wait_for_word(process, "hanging")
+        began = time.monotonic()
+        # One that has the lock is waited for for half a minute, and VMs for ten.
+        _, stderr = process.communicate(timeout=120)
+        assert process.returncode == 0 and "ClosedError" in stderr, stderr
+        took = time.monotonic() - began
+        (tmp_path / "fleet.toml.vms").unlink()
+        return took
+
+    best_of_three(end, 10)
+
+
+def test_no_fleet_is_made_by_a_thread_while_the_interpreter_ends(simulated: Simulated) -> None:
+    code = """
+from atp_libvirt import ClosedError
+def make():
+    try:
+        while True:
+            Fleet(sys.argv[1]).vms("h1/*", timeout=600)
+    except ClosedError:
+        os.write(1, b"closed\\n")
+threads = [threading.Thread(target=make) for _ in range(4)]
+for thread in threads:
+    thread.start()
+"""
+    process = start(code, simulated.config)
+    stdout, stderr = process.communicate(timeout=120)
+    assert (process.returncode, stdout) == (0, "closed\n" * 4), stderr
+
+
+def test_fleets_that_are_closed_or_dropped_leave_nothing(simulated: Simulated) -> None:
+    code = """
+def left():
+    return len(os.listdir("/proc/self/task")), len(os.listdir("/proc/self/fd"))
+fleet.vms()
+before = left()
+for _ in range(50):
+    with Fleet(sys.argv[1]) as closed:
+        closed.vms()
+    dropped = Fleet(sys.argv[1])
+    next(dropped.stream.vms())
+del dropped
+until = time.monotonic() + 60
+while any(now > then for now, then in zip(left(), before)):
+    assert time.monotonic() < until, (before, left())
+    time.sleep(0.1)
+"""
+    process = start(code, simulated.config)
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 0, stderr
+
+
 @pytest.mark.parametrize("call", list(CALLS))
 def test_ctrl_c_interrupts_calls_that_hang(hanging: Path, call: str) -> None:
     code = f"""

@@ -1,18 +1,15 @@
 """The same face through a service, on simulated hosts."""
 
 import asyncio
-import json
 import subprocess
 import sys
 import threading
-import time
-import urllib.request
 from pathlib import Path
 from typing import Iterator, Tuple
 
 import pytest
 from atp_libvirt import AsyncFleet, Fleet, NotFreeError, RequestError, ServiceError
-from conftest import ATP, Simulated, service_process, serving
+from conftest import ATP, Simulated, runs_of, service_process, serving, wait_until, wait_until_ended
 
 pytestmark = pytest.mark.skipif(not ATP, reason="there is no program atp: `cargo xtask python` builds it")
 
@@ -22,19 +19,6 @@ def service(simulated: Simulated, tmp_path_factory: pytest.TempPathFactory) -> I
     """The address of a service, and a token."""
     with serving(simulated.config, tmp_path_factory.mktemp("service")) as served:
         yield served
-
-
-def wait_until_ended(server: str, token: str) -> None:
-    """Waits until every run of the service has ended."""
-    request = urllib.request.Request(f"{server}/api/v1/runs", headers={"Authorization": f"Bearer {token}"})
-    until = time.monotonic() + 60
-    while True:
-        with urllib.request.urlopen(request) as answer:
-            runs = json.load(answer)
-        if all(run["state"] == "ended" for run in runs):
-            return
-        assert time.monotonic() < until, runs
-        time.sleep(0.1)
 
 
 def test_verbs_have_the_same_outcomes(service: Tuple[str, str]) -> None:
@@ -67,6 +51,9 @@ def test_events_come_while_vms_are_changed(service: Tuple[str, str]) -> None:
         with pytest.raises(RequestError) as raised:
             next(fleet.events("h9/*"))
         assert raised.value.kind == "unknown-host"
+        with fleet.events(["h1/vm1", "h1/vm9"]) as events:
+            missed = next(event for event in events if event.item == "not-found")
+        assert missed.data["target"] == "h1/vm9"
 
 
 def test_statistics_are_those_of_the_hosts(service: Tuple[str, str]) -> None:
@@ -178,6 +165,39 @@ def test_a_run_that_is_left_is_ended_in_the_service(simulated: Simulated, servic
                 assert next(stream).target == "h2/vm1"
             # It would go on for ten minutes.
             wait_until_ended(*service)
+        # Nothing else holds this fleet.
+        stream = Fleet(server=service[0], token=service[1]).stream.exec("h2/*", ["true"], timeout=600)
+        assert next(stream).target == "h2/vm1"
+        del stream
+        wait_until_ended(*service)
+    finally:
+        simulated.heal("h2/vm2")
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+def test_a_task_that_is_cancelled_ends_its_run_in_the_service(
+    simulated: Simulated, service: Tuple[str, str], is_stream: bool
+) -> None:
+    async def read(fleet: AsyncFleet) -> None:
+        if is_stream:
+            async for _ in fleet.stream.exec("h2/*", ["true"], timeout=600):
+                pass
+        else:
+            await fleet.exec("h2/*", ["true"], timeout=600)
+
+    async def work() -> None:
+        running = asyncio.get_running_loop()
+        async with AsyncFleet(server=service[0], token=service[1]) as fleet:
+            task = asyncio.create_task(read(fleet))
+            await running.run_in_executor(None, wait_until, lambda: bool(runs_of(*service)), "no run was begun")
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            await running.run_in_executor(None, wait_until_ended, *service)
+
+    simulated.fault("h2/vm2", "hung")
+    try:
+        asyncio.run(work())
     finally:
         simulated.heal("h2/vm2")
 

@@ -43,8 +43,8 @@ class ByteStream(_Iterator[bytes]):
     comes while nobody reads is kept, up to 4 MiB: with more the stream is lost (``output-too-large``).
     """
 
-    def __init__(self, pipe: _native.Pipe) -> None:
-        super().__init__(pipe)
+    def __init__(self, pipe: _native.Pipe, fleet: object) -> None:
+        super().__init__(pipe, fleet)
         self._pipe = pipe
 
     def write(self, data: bytes, timeout: Optional[float] = 30.0) -> None:
@@ -149,8 +149,8 @@ class AsyncByteStream(_AsyncIterator[bytes]):
     A read that is cancelled takes no bytes with it: the next one gets them. A write that is cancelled may be sent all the same.
     """
 
-    def __init__(self, pipe: _native.Pipe) -> None:
-        super().__init__(pipe)
+    def __init__(self, pipe: _native.Pipe, fleet: object) -> None:
+        super().__init__(pipe, fleet)
         self._pipe = pipe
 
     async def write(self, data: bytes, timeout: Optional[float] = 30.0) -> None:

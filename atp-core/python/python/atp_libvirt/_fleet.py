@@ -63,6 +63,9 @@ elif TYPE_CHECKING:
 
 D = TypeVar("D")
 
+#: What is given to a verb may be secret: reports of pytest show the arguments of the last frame, which is then that of the caller.
+__tracebackhide__ = True
+
 #: Hosts by their names, each as a URI or as a table of a settings file; or URIs alone.
 Hosts = Union[Mapping[str, Union[str, Mapping[str, Any]]], Iterable[str]]
 
@@ -114,16 +117,15 @@ class _Base:
                     hint="Fleet(hosts=[URI]) connects to a host by its URI",
                 )
             values = list(_leaves((), settings or {})) + list(_hosts(hosts))
-            variables = list((os.environ if environment is None else environment).items())
             self._core = _native.Core.of_settings(
                 None if config is None else os.fspath(config),
                 config is None and hosts is None,
                 hosts is not None or "hosts" in (settings or {}),
-                variables,
+                _variables(os.environ if environment is None else environment),
                 json.dumps(values),
             )
         self._is_service = self._core.is_service
-        _open.add(self._core)
+        _keep(self._core)
 
     def watch(self, chosen: Dict[str, Any], qemu: bool, timeout: Optional[float]) -> _native.Feed:
         """Begins to watch VMs, for ``events``."""
@@ -268,7 +270,7 @@ class Fleet(_Base, Verbs):
         >>> first.item, first.host
         ('present', 'h1')
         """
-        return Events(self.watch(selected(targets, exclude, None, labels), qemu, timeout))
+        return Events(self.watch(selected(targets, exclude, None, labels), qemu, timeout), self)
 
     def console_lines(
         self,
@@ -286,7 +288,7 @@ class Fleet(_Base, Verbs):
         ...     next(lines).vm
         'vm1'
         """
-        return ConsoleLines(self.listen(console_lines(targets, device=device, force=force), options))
+        return ConsoleLines(self.listen(console_lines(targets, device=device, force=force), options), self)
 
     def attach(
         self, vm: str, *, device: Optional[str] = None, force: bool = False, timeout: Optional[float] = None
@@ -332,7 +334,7 @@ class Fleet(_Base, Verbs):
         self, vm: _native.Found, device: Optional[str], channel: Optional[str], force: bool, timeout: Optional[float]
     ) -> ByteStream:
         """Opens a console or a channel of a VM, for :class:`Vm`."""
-        return ByteStream(self._core.open(vm, device, channel, force, timeout))
+        return ByteStream(self._core.open(vm, device, channel, force, timeout), self)
 
     def hosts(self) -> List[Host]:
         """The hosts, by their names. None of them is asked anything.
@@ -410,7 +412,7 @@ class Fleet(_Base, Verbs):
             asked = request(vms(targets), options)
             attempt = _reservations.attempt_in_service(self._core, asked, count, owner, time)
         else:
-            attempt = _reservations.attempt(list(self.vms(targets, **options)), place, count, owner, time)
+            attempt = _reservations.attempt(self._core, list(self.vms(targets, **options)), place, count, owner, time)
         until = monotonic() + wait
         while True:
             reserved = attempt.try_once()
@@ -506,7 +508,7 @@ class AsyncFleet(_Base, AsyncVerbs):
         timeout: Optional[float] = None,
     ) -> AsyncEvents:
         """As :meth:`Fleet.events`, for ``async for``."""
-        return AsyncEvents(self.watch(selected(targets, exclude, None, labels), qemu, timeout))
+        return AsyncEvents(self.watch(selected(targets, exclude, None, labels), qemu, timeout), self)
 
     def console_lines(
         self,
@@ -517,7 +519,7 @@ class AsyncFleet(_Base, AsyncVerbs):
         **options: Unpack[Options],
     ) -> AsyncConsoleLines:
         """As :meth:`Fleet.console_lines`, for ``async for``."""
-        return AsyncConsoleLines(self.listen(console_lines(targets, device=device, force=force), options))
+        return AsyncConsoleLines(self.listen(console_lines(targets, device=device, force=force), options), self)
 
     async def attach(
         self, vm: str, *, device: Optional[str] = None, force: bool = False, timeout: Optional[float] = None
@@ -538,7 +540,7 @@ class AsyncFleet(_Base, AsyncVerbs):
     ) -> AsyncByteStream:
         """As :meth:`Fleet.open_on`."""
         opening = partial(self._core.open_into, vm, device, channel, force, timeout)
-        return AsyncByteStream(await loop().answer(opening))
+        return AsyncByteStream(await loop().answer(opening), self)
 
     async def hosts(self) -> List[Host]:
         """As :meth:`Fleet.hosts`."""
@@ -586,7 +588,7 @@ class AsyncFleet(_Base, AsyncVerbs):
             attempt = _reservations.attempt_in_service(self._core, asked, count, owner, time)
         else:
             listed = await self.vms(targets, **options)
-            attempt = _reservations.attempt(list(listed), place, count, owner, time)
+            attempt = _reservations.attempt(self._core, list(listed), place, count, owner, time)
         until = monotonic() + wait
         while True:
             reserved = await attempt.try_in_loop()
@@ -646,10 +648,10 @@ class Streamed(StreamedVerbs):
         interval: float = 2.0,
     ) -> Samples:
         """Measures what VMs use, over each interval, until the iterator is closed."""
-        return Samples(self._fleet.measure(selected(targets, exclude, state, labels), interval))
+        return Samples(self._fleet.measure(selected(targets, exclude, state, labels), interval), self._fleet)
 
     def _run(self, operation: Operation[D], options: Options) -> Stream[D]:
-        return Stream(self._fleet.begin(operation, options))
+        return Stream(self._fleet.begin(operation, options), self._fleet)
 
 
 class AsyncStreamed(AsyncStreamedVerbs):
@@ -668,10 +670,10 @@ class AsyncStreamed(AsyncStreamedVerbs):
         interval: float = 2.0,
     ) -> AsyncSamples:
         """Measures what VMs use, over each interval, until the iterator is closed."""
-        return AsyncSamples(self._fleet.measure(selected(targets, exclude, state, labels), interval))
+        return AsyncSamples(self._fleet.measure(selected(targets, exclude, state, labels), interval), self._fleet)
 
     def _run(self, operation: Operation[D], options: Options) -> AsyncStream[D]:
-        return AsyncStream(self._fleet.begin(operation, options))
+        return AsyncStream(self._fleet.begin(operation, options), self._fleet)
 
 
 class Planned(PlannedVerbs):
@@ -734,6 +736,20 @@ def _by(until: float, options: Options) -> Options:
     return by
 
 
+def _variables(environment: Mapping[str, str]) -> List[Tuple[str, str]]:
+    """The variables that settings are read from."""
+    chosen: List[Tuple[str, str]] = []
+    for name, value in environment.items():
+        if not name.startswith("ATP_") and name not in ("HOME", "XDG_CONFIG_HOME"):
+            continue
+        try:
+            f"{name}{value}".encode()
+        except UnicodeEncodeError:
+            raise ConfigError(f"the variable {name!a} is not UTF-8", kind="invalid-config") from None
+        chosen.append((name, value))
+    return chosen
+
+
 def _leaves(path: Tuple[str, ...], values: Any) -> Iterable[Tuple[Tuple[str, ...], Any]]:
     """The values of nested tables, each with its path. A key may be a path with dots itself."""
     for key, value in cast("Mapping[str, Any]", values).items():
@@ -768,12 +784,32 @@ def _hosts(hosts: Optional[Hosts]) -> Iterable[Tuple[Tuple[str, ...], Any]]:
 
 
 _open: WeakSet[_native.Core] = WeakSet()
+#: Of what is open, and whether the interpreter ends.
+_lock = threading.Lock()
+_is_ending = False
+
+
+def _keep(core: _native.Core) -> None:
+    """Notes a fleet, which is closed before the interpreter joins its threads.
+
+    :raises ClosedError: It would be joined with a thread of its own.
+    """
+    with _lock:
+        if not _is_ending or threading.current_thread() is threading.main_thread():
+            _open.add(core)
+            return
+    core.close()
+    raise closed()
 
 
 def _close_all() -> None:
     """Ends all work before the interpreter joins its threads: one that waits for a call that hangs would hold it up."""
+    global _is_ending
     if os.getpid() == _process:
-        _native.Core.close_all(list(_open))
+        with _lock:
+            _is_ending = True
+            cores = list(_open)
+        _native.Core.close_all(cores)
 
 
 _process = os.getpid()
@@ -781,8 +817,8 @@ _process = os.getpid()
 
 def _forked() -> None:
     """A process that was forked has no fleets of its own yet."""
-    global _process
-    _process = os.getpid()
+    global _process, _lock, _is_ending
+    _process, _lock, _is_ending = os.getpid(), threading.Lock(), False
     _open.clear()
 
 

@@ -107,8 +107,9 @@ class Reserved:
 
 @dataclass
 class Attempt:
-    """Tries to reserve VMs in a file, until one succeeds."""
+    """Tries to reserve VMs in a file, until one succeeds or the fleet is closed."""
 
+    core: _native.Core
     file: str
     count: int
     owner: str
@@ -142,7 +143,7 @@ class Attempt:
 
     def try_once(self) -> Optional[Reserved]:
         """None if too few are free."""
-        text, self.free = _native.reserve(self.file, self.candidates, self.count, self.owner, self.time)
+        text, self.free = self.core.reserve_in_file(self.file, self.candidates, self.count, self.owner, self.time)
         if text is None:
             return None
 
@@ -263,13 +264,18 @@ def _checked_owner(count: int, owner: Optional[str], time: float) -> str:
 
 
 def attempt(
-    listed: Sequence[Outcome[Any]], file: Union[str, os.PathLike[str]], count: int, owner: Optional[str], time: float
+    core: _native.Core,
+    listed: Sequence[Outcome[Any]],
+    file: Union[str, os.PathLike[str]],
+    count: int,
+    owner: Optional[str],
+    time: float,
 ) -> Attempt:
     """An attempt on VMs that were listed.
 
     :raises NotFreeError: Too few are selected.
     """
-    attempt = Attempt(_absolute(file), count, _checked_owner(count, owner, time), time, [], [])
+    attempt = Attempt(core, _absolute(file), count, _checked_owner(count, owner, time), time, [], [])
     attempt.look(listed)
     return attempt
 

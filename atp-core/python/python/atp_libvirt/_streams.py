@@ -6,6 +6,7 @@ import asyncio
 import json
 import sys
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Deque, Dict, Generic, List, Optional, Type, TypeVar, Union, cast
@@ -22,13 +23,17 @@ elif TYPE_CHECKING:
 D = TypeVar("D")
 T = TypeVar("T")
 
+#: What is given to a verb may be secret: reports of pytest show the arguments of the last frame, which is then that of the caller.
+__tracebackhide__ = True
+
 
 @dataclass(frozen=True)
 class Event:
     """Something that happened to a VM, or to the watch of a host."""
 
     #: ``event`` of a VM; ``present`` (the host is watched from now on), ``gap``, ``unreachable`` or ``removed`` of a host;
-    #: ``missed`` if events came faster than they were read.
+    #: ``missed`` if events came faster than they were read; ``not-found`` of a VM that is named and that no host has: it is ``target`` of
+    #: ``data``, and is watched from when there is one of this name.
     item: str
     #: The host.
     host: Optional[str]
@@ -57,8 +62,10 @@ class ConsoleLine:
 class _Stream(Generic[T]):
     """What is taken in portions, one by one. An empty portion is the end."""
 
-    def __init__(self, source: Union[_native.Run, _native.Feed, _native.Pipe]) -> None:
+    def __init__(self, source: Union[_native.Run, _native.Feed, _native.Pipe], fleet: object) -> None:
         self._source = source
+        # What it is of is not closed while it is read.
+        self._fleet = fleet
         self._ready: Deque[T] = deque()
         self._has_ended = False
         self._is_closed = False
@@ -95,9 +102,10 @@ class _Iterator(_Stream[T]):
                     raise StopIteration from None
             try:
                 portion = self._source.next()
-            except _errors.ClosedError:
+            except _errors.AtpError as error:
+                self._has_ended = True
                 # Another thread has closed it.
-                if self._is_closed:
+                if self._is_closed and isinstance(error, _errors.ClosedError):
                     raise StopIteration from None
                 raise
             self._take(portion)
@@ -121,15 +129,29 @@ class _Iterator(_Stream[T]):
 class _AsyncIterator(_Stream[T]):
     """A stream for coroutines."""
 
-    #: The next portion, while it is waited for.
+    #: The next portion, while it is waited for. It holds the source, and not this.
     _asked: Optional[asyncio.Task[Any]] = None
+
+    def __del__(self) -> None:
+        # A task that was cancelled while it read this has left it. The end also answers what is still asked for.
+        if not self._has_ended:
+            with suppress(_errors.ForkedError):
+                self._source.abort()
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> T:
         while not self._ready and not self._has_ended:
-            await self._wait(None)
+            try:
+                await self._wait(None)
+            except _errors.AtpError:
+                self._has_ended = True
+                raise
+            except asyncio.CancelledError:
+                # Who keeps the error, and so this frame, does not keep the stream.
+                del self
+                raise
         if not self._ready:
             raise StopAsyncIteration
         return self._ready.popleft()
@@ -138,9 +160,15 @@ class _AsyncIterator(_Stream[T]):
         """Waits for the next portion, for so many seconds at most."""
         if self._asked is None:
             self._asked = asyncio.ensure_future(loop().answer(self._source.next_into))
+            self._asked.add_done_callback(_retrieved)
         asked = self._asked
         # A wait that is cancelled must not take the next portion with it: the next wait gets it.
-        await asyncio.wait([asked], timeout=timeout)
+        try:
+            await asyncio.wait([asked], timeout=timeout)
+        except asyncio.CancelledError:
+            # As above.
+            del self
+            raise
         if self._asked is asked and asked.done():
             self._asked = None
             self._take(asked.result())
@@ -247,6 +275,12 @@ class AsyncSamples(_AsyncIterator[_statistics.Statistics]):
 
     def _read(self, portion: Any) -> List[_statistics.Statistics]:
         return [_statistics.read(text) for text in portion]
+
+
+def _retrieved(asked: asyncio.Task[Any]) -> None:
+    """An answer that nobody waits for any more is not complained of."""
+    if not asked.cancelled():
+        asked.exception()
 
 
 def _lines(portion: List[str]) -> List[ConsoleLine]:
