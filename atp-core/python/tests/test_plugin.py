@@ -451,3 +451,54 @@ def test_a_count_of_no_vms_is_refused(simulated: Simulated, tmp_path: Path) -> N
     command = [sys.executable, "-m", "pytest", "-q", f"--atp-config={simulated.config}"]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert "at least one VM is wanted" in result.stdout, result.stdout + result.stderr
+
+
+SECRETS = '''
+import asyncio, os
+from atp_libvirt import AsyncFleet, Fleet
+
+WORD = os.environ["WORD"]
+
+def test_types(fleet):
+    fleet.type("no-such-host/*", WORD)
+
+def test_types_one_by_one(fleet):
+    list(fleet.stream.type("no-such-host/*", WORD))
+
+def test_plans(fleet):
+    fleet.plan.exec("no-such-host/*", ["true"], env={"TOKEN": WORD})
+
+def test_is_refused(fleet):
+    fleet.type("h1/*", WORD + chr(7))
+
+def test_runs(fleet):
+    fleet.exec("no-such-host/*", ["login", WORD], stdin=WORD)
+
+def test_runs_in_one(vm):
+    vm.exec([], stdin=WORD)
+
+def test_awaits(pytestconfig):
+    async def work():
+        async with AsyncFleet(pytestconfig.getoption("--atp-config")) as fleet:
+            await fleet.shell("no-such-host/*", WORD)
+    asyncio.run(work())
+
+def test_has_a_token():
+    Fleet(server="no url", token=WORD)
+'''
+
+
+def test_what_is_given_to_verbs_is_in_no_report(simulated: Simulated, tmp_path: Path) -> None:
+    (tmp_path / "test_suite.py").write_text(SECRETS)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--junit-xml=report.xml"]
+    result = subprocess.run(
+        [*command, f"--atp-config={simulated.config}"],
+        cwd=tmp_path,
+        env={**os.environ, "WORD": "hunter2"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert "8 failed" in result.stdout, result.stdout + result.stderr
+    for report in (result.stdout, result.stderr, (tmp_path / "report.xml").read_text()):
+        assert "hunter2" not in report, report

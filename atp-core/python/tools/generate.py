@@ -331,6 +331,9 @@ elif TYPE_CHECKING:
     from typing_extensions import Unpack
 
 D = TypeVar("D")
+
+#: What is given to a verb may be secret: reports of pytest show the arguments of the last frame, which is then that of the caller.
+__tracebackhide__ = True
 '''
 
 

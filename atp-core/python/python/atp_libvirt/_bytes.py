@@ -13,6 +13,9 @@ from . import _errors, _native
 from ._loops import loop
 from ._streams import _AsyncIterator, _Iterator
 
+#: As of the verbs: what is written may be secret.
+__tracebackhide__ = True
+
 #: What is looked for: a regular expression. One that is not compiled is so with ``re.DOTALL``; text is UTF-8.
 Pattern = Union[bytes, str, "re.Pattern[bytes]"]
 

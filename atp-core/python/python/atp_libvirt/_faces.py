@@ -35,6 +35,9 @@ elif TYPE_CHECKING:
 
 D = TypeVar("D")
 
+#: What is given to a verb may be secret: reports of pytest show the arguments of the last frame, which is then that of the caller.
+__tracebackhide__ = True
+
 
 class Verbs:
     """Each verb, until every target has its outcome."""

@@ -9,6 +9,9 @@ from weakref import WeakKeyDictionary
 
 from . import _native
 
+#: What is given to a verb may be secret: reports of pytest show the arguments of the last frame, which is then that of the caller.
+__tracebackhide__ = True
+
 
 class Loop:
     """The answers that one event loop waits for."""

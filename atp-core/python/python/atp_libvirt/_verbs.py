@@ -10,7 +10,7 @@ import base64
 import json
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any, Dict, Generic, List, Mapping, Optional, Sequence, TypedDict, TypeVar, Union, cast
 
@@ -32,6 +32,9 @@ from ._data import (
     XmlReport,
 )
 from ._errors import RequestError
+
+#: What is given to a verb may be secret: reports of pytest show the arguments of the last frame, which is then that of the caller.
+__tracebackhide__ = True
 
 #: A selector, such as ``web-*``, ``host1/db``, ``@rack-2/*`` or ``/^web-[0-9]+$/``; or several, which add up.
 Selectors = Union[str, Sequence[str]]
@@ -74,7 +77,8 @@ class Operation(Generic[D]):
     """One operation over targets. ``D`` is what it yields on each."""
 
     targets: Selectors
-    spec: Dict[str, Any]
+    #: It may have secrets, which reports of test suites would show.
+    spec: Dict[str, Any] = field(repr=False)
 
 
 def exec(

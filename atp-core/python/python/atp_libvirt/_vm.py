@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 D = TypeVar("D")
 
+#: What is given to a verb may be secret: reports of pytest show the arguments of the last frame, which is then that of the caller.
+__tracebackhide__ = True
+
 
 class _Found:
     """A VM that was found."""

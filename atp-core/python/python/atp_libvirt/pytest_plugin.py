@@ -113,12 +113,15 @@ class Vm(VmVerbs):
         :param check: Whether an exit code that is not 0 is an error.
         :raises OutcomeError: It could not be run, or has failed.
         """
+        # The arguments may be secret; the last frame of a report shows them.
+        __tracebackhide__ = True
         return self._ran(shlex.join(argv), super().exec(argv, **options), check)
 
     def shell(  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
         self, line: str, *, check: bool = True, **options: Any
     ) -> ExecReport:
         """Runs a line of the guest's shell; see :meth:`exec`."""
+        __tracebackhide__ = True
         return self._ran(line, super().shell(line, **options), check)
 
     def state(self, **options: Unpack[VmOptions]) -> str:
