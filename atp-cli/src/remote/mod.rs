@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use atp_api::domain::DomainInfo;
 use atp_api::serve::RunSummary;
-use atp_api::{Data, DryRun, ErrorKind, PlanReport, PlannedTarget, RunRequest, Targets};
-use atp_client::{Client, ClientError, ClientOptions, Liveness, RunEvents, RunFiles, Told};
+use atp_api::{Data, DryRun, Effect, ErrorKind, PlanReport, PlannedTarget, RunRequest, Targets};
+use atp_client::{Client, ClientError, ClientOptions, Liveness, Lost, RunEvents, RunFiles, Told};
 use atp_executor::{Outcome, RunEvent};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
@@ -132,12 +132,20 @@ async fn run_one<'a>(
     } else {
         confirm(&plan, context, interrupts).await?;
         reports.check()?;
-        let begun = match start(client, resumed, &request, Some(&plan), interrupts, context).await? {
-            Ok(begun) => begun,
-            Err(signal) => {
+        let begun = match start(client, resumed, &request, Some(&plan), interrupts, context).await {
+            Ok(Ok(begun)) => begun,
+            Ok(Err(signal)) => {
                 reports.end_by(signal);
                 return Ok(());
             }
+            // Of a run that is continued it is not known here which targets it still has.
+            Err(error) if error.effect() != Effect::None && resumed.is_none() => {
+                let report = reports.next(&operation, 0, forms)?;
+                context.console.problem(&Problem::from(error));
+                report.take_all(Told::default().untold(plan, Lost::AtStart));
+                return Ok(());
+            }
+            Err(error) => return Err(Problem::from(error).into()),
         };
         let run = begun.id;
         let report = reports.next(&operation, 0, forms)?;
@@ -151,7 +159,8 @@ async fn run_one<'a>(
         drop(signals);
         // Of a run that is continued it is not known here which targets it still has.
         if !is_whole && resumed.is_none() {
-            report.take_all(told.untold(plan, run, events.is_interrupted));
+            let lost = if events.is_interrupted { Lost::Interrupted(run) } else { Lost::During(run) };
+            report.take_all(told.untold(plan, lost));
         }
         report.ending.signal = interrupts.received();
         if report.ending.signal.is_some() || report.ending.stopped_early {
@@ -205,13 +214,12 @@ async fn start(
     plan: Option<&PlanReport>,
     interrupts: &Interrupts,
     context: &Context,
-) -> Result<Result<RunSummary, Signal>, Problem> {
+) -> Result<Result<RunSummary, Signal>, ClientError> {
     let mut starting = pin!(async {
         match (resumed, plan) {
-            (Some(run), Some(plan)) => client.resume_planned(run, request, plan).await,
-            (Some(run), None) => client.resume(run, request).await,
+            (Some(run), Some(plan)) => client.resume(run, request, plan).await,
             (None, Some(plan)) => client.start_planned(request, plan).await,
-            (None, None) => client.start(request).await,
+            (_, None) => client.start(request).await,
         }
     });
     let run = tokio::select! {
@@ -245,10 +253,8 @@ pub(crate) async fn run_part(
     context: &Context,
     seen: impl FnMut(&Outcome),
 ) -> Result<bool, Failure> {
-    let Ok(RunSummary { id: run, .. }) = start(client, None, request, None, interrupts, context).await?
-    else {
-        return Ok(false);
-    };
+    let started = start(client, None, request, None, interrupts, context).await;
+    let Ok(RunSummary { id: run, .. }) = started.map_err(Problem::from)? else { return Ok(false) };
     let signals = AbortOnDropHandle::new(tokio::spawn(tell(client.clone(), run, interrupts.clone())));
     let is_whole = drive(&mut Remote::plain(client.run_events(run)), report, interrupts, seen).await;
     drop(signals);

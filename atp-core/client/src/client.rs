@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use atp_api::serve::{HostView, Problem, RunSummary, SessionView};
-use atp_api::{Effect, PlanReport, RunRequest};
+use atp_api::{Effect, ErrorKind, PlanReport, RunRequest};
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -162,13 +162,27 @@ impl Client {
         self.ask(Method::GET, url, None, &[], ANSWER_TIMEOUT).await
     }
 
-    /// What a run would do.
+    /// What a run would do. A service that has no time is asked again.
     ///
     /// # Errors
     /// [`ClientError`]. Cancel safe: a plan changes nothing.
     pub async fn plan(&self, request: &RunRequest) -> Result<PlanReport, ClientError> {
         let limit = planning_limit(request);
-        self.ask(Method::POST, self.at("/api/v1/plans"), Some(json(request)), &[], limit).await
+        let until = tokio::time::Instant::now() + START_PATIENCE;
+        let mut pause = Duration::from_millis(200);
+        loop {
+            let url = self.at("/api/v1/plans");
+            match self.ask(Method::POST, url, Some(json(request)), &[], limit).await {
+                Err(ClientError::Refused(problem))
+                    if problem.kind == ErrorKind::RateLimited
+                        && tokio::time::Instant::now() + pause < until =>
+                {
+                    tokio::time::sleep(pause).await;
+                    pause = pause.saturating_mul(2);
+                }
+                planned => return planned,
+            }
+        }
     }
 
     /// Starts a run; returns when it is planned. A start that is not answered is sent again, under the same key: the service starts it
@@ -194,7 +208,7 @@ impl Client {
         request: &RunRequest,
         plan: &PlanReport,
     ) -> Result<RunSummary, ClientError> {
-        let url = of_plan(self.at("/api/v1/runs"), Some(plan));
+        let url = of_plan(self.at("/api/v1/runs"), plan);
         self.ask_once(url, request, planning_limit(request)).await
     }
 
@@ -207,28 +221,11 @@ impl Client {
     /// When the future is dropped, the run may go on.
     ///
     /// [`run_events_after`]: Self::run_events_after
-    pub async fn resume(&self, run: u64, request: &RunRequest) -> Result<RunSummary, ClientError> {
-        self.resume_as(run, request, None).await
-    }
-
-    /// As [`resume`](Self::resume), of a `plan` that was just made for the same request: see [`start_planned`](Self::start_planned).
-    ///
-    /// # Errors
-    /// As of [`resume`](Self::resume). When the future is dropped, the run may go on.
-    pub async fn resume_planned(
+    pub async fn resume(
         &self,
         run: u64,
         request: &RunRequest,
         plan: &PlanReport,
-    ) -> Result<RunSummary, ClientError> {
-        self.resume_as(run, request, Some(plan)).await
-    }
-
-    async fn resume_as(
-        &self,
-        run: u64,
-        request: &RunRequest,
-        plan: Option<&PlanReport>,
     ) -> Result<RunSummary, ClientError> {
         let url = of_plan(self.at(&format!("/api/v1/runs/{run}/resume")), plan);
         self.ask(Method::POST, url, Some(json(request)), &[], planning_limit(request)).await
@@ -432,8 +429,8 @@ fn of_other_scheme(error: &(dyn Error + 'static)) -> Option<&'static str> {
 }
 
 /// The address with the plan that a run is started as. A service of an earlier version keeps none.
-fn of_plan(mut url: Url, plan: Option<&PlanReport>) -> Url {
-    if let Some(id) = plan.and_then(|plan| plan.id) {
+fn of_plan(mut url: Url, plan: &PlanReport) -> Url {
+    if let Some(id) = plan.id {
         url.query_pairs_mut().append_pair("plan", &id.to_string());
     }
     url

@@ -146,6 +146,8 @@ impl ClientError {
     /// and has not answered in a way that can be read, or while it failed itself.
     pub fn effect(&self) -> Effect {
         match self {
+            // A service that ends says so before it does anything.
+            ClientError::Refused(problem) if problem.kind == ErrorKind::ServiceStopping => Effect::None,
             ClientError::Refused(problem) if problem.status < 500 && problem.status != 408 => Effect::None,
             ClientError::Address { .. }
             | ClientError::Certificates { .. }

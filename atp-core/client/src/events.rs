@@ -247,13 +247,12 @@ async fn follow<T>(
         if after != before {
             pause = FIRST_PAUSE;
         }
-        match error {
-            Some(error) if alive.elapsed() + pause > PATIENCE => {
-                let _unheard = events.send(Err(lost(alive.elapsed(), Box::new(error)))).await;
-                return;
-            }
-            _ => sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await,
+        if alive.elapsed() + pause > PATIENCE {
+            let error = error.unwrap_or_else(|| client.no_service("it ends each stream at once".to_owned()));
+            let _unheard = events.send(Err(lost(alive.elapsed(), Box::new(error)))).await;
+            return;
         }
+        sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
@@ -294,6 +293,8 @@ async fn read_connection<T>(
             if events.send(event).await.is_err() {
                 return Ok(Read::Ended);
             }
+            // The reader may have taken its time.
+            *alive = Instant::now();
             // Only what was passed on is behind the place where the stream is continued.
             if id.is_some() {
                 *after = id;

@@ -58,6 +58,6 @@ pub use rounds::Rounds;
 #[cfg(feature = "executor")]
 pub use run_files::RunFiles;
 pub use sse::{Message, SseError};
-pub use told::Told;
+pub use told::{Lost, Told};
 #[cfg(feature = "executor")]
 pub use watch::VmEvents;

@@ -5,6 +5,17 @@ use std::collections::{HashMap, HashSet};
 use atp_api::{Effect, ErrorKind, HostId, Outcome, OutcomeError, PlanReport, PlannedTarget, Status};
 use uuid::Uuid;
 
+/// How the service of a run was lost.
+#[derive(Debug, Clone, Copy)]
+pub enum Lost {
+    /// Before it told whether it has begun the run.
+    AtStart,
+    /// While the run of this number was under way, which may go on.
+    During(u64),
+    /// It was ended under the run of this number.
+    Interrupted(u64),
+}
+
 /// The targets of which a run through a service has told an outcome.
 #[derive(Debug, Default)]
 pub struct Told {
@@ -24,7 +35,7 @@ impl Told {
 
     /// The outcomes of the targets of a plan of which a run told none before its service was lost. After an interruption the others
     /// are those that were not started: what was started is told before.
-    pub fn untold(&self, plan: PlanReport, run: u64, is_interrupted: bool) -> Vec<Outcome> {
+    pub fn untold(&self, plan: PlanReport, lost: Lost) -> Vec<Outcome> {
         let mut planned: HashMap<Uuid, usize> = HashMap::new();
         for uuid in plan.targets.iter().filter_map(|target| target.uuid) {
             *planned.entry(uuid).or_default() += 1;
@@ -34,20 +45,24 @@ impl Told {
             self.names.contains(&(outcome.host.clone(), outcome.vm.clone()))
                 || outcome.uuid.is_some_and(has_all)
         };
-        let (status, effect, error) = match is_interrupted {
-            true => {
+        const LOOK: &str = "look at the run on the page of the service, or of another one with the same database; do not repeat it \
+                            blindly";
+        let (status, effect, error) = match lost {
+            Lost::Interrupted(run) => {
                 let message = format!("run {run} was interrupted before this target was started");
                 let error = OutcomeError::new(ErrorKind::ServiceStopping, message)
-                    .with_hint(format!("the same command with --resume {run} does what is left"));
+                    .with_hint(format!("resume run {run}, which does what is left"));
                 (Status::Skipped, Effect::None, error)
             }
-            false => {
+            Lost::During(run) => {
                 let message =
                     format!("the service was lost before it told what became of this target in run {run}");
-                let error = OutcomeError::new(ErrorKind::OutcomeUnknown, message).with_hint(
-                    "look at the run on the page of the service, or of another one with the same database; \
-                     do not repeat it blindly",
-                );
+                let error = OutcomeError::new(ErrorKind::OutcomeUnknown, message).with_hint(LOOK);
+                (Status::Failed, Effect::Unknown, error)
+            }
+            Lost::AtStart => {
+                let message = "the service was lost before it told whether it has begun the run";
+                let error = OutcomeError::new(ErrorKind::OutcomeUnknown, message).with_hint(LOOK);
                 (Status::Failed, Effect::Unknown, error)
             }
         };
@@ -106,11 +121,11 @@ mod tests {
             "settled": [], "notices": [], "done_before": 0,
         }))
         .unwrap();
-        for (is_interrupted, status, effect, kind) in [
-            (false, Status::Failed, Effect::Unknown, ErrorKind::OutcomeUnknown),
-            (true, Status::Skipped, Effect::None, ErrorKind::ServiceStopping),
+        for (lost, status, effect, kind) in [
+            (Lost::During(7), Status::Failed, Effect::Unknown, ErrorKind::OutcomeUnknown),
+            (Lost::Interrupted(7), Status::Skipped, Effect::None, ErrorKind::ServiceStopping),
         ] {
-            let outcomes = told.untold(plan.clone(), 7, is_interrupted);
+            let outcomes = told.untold(plan.clone(), lost);
             let names: Vec<_> = outcomes.iter().filter_map(|one| one.vm.as_deref()).collect();
             assert_eq!(names, ["c", "d"]);
             for outcome in outcomes {

@@ -24,6 +24,9 @@ use crate::json::text;
 /// How long another process may have the lock.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// The same for what is released when the interpreter ends: its threads all do that at once.
+const LAST_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// How long a signal may wait for its handler.
 const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -205,17 +208,19 @@ fn of_service(error: &ClientError) -> Failure {
     Failure { effect: error.effect(), ..Failure::from(error::of_client(error)) }
 }
 
-/// Tries again while another process has the lock, until the interpreter ends. Handlers of signals run meanwhile.
+/// Tries again while another process has the lock. Handlers of signals run meanwhile.
 fn under_lock<T: Send>(
     py: Python<'_>,
     work: impl Fn(Instant) -> Result<T, ReservationError> + Sync,
 ) -> PyResult<T> {
-    let end = Instant::now() + LOCK_TIMEOUT;
+    let mut end = Instant::now() + LOCK_TIMEOUT;
     loop {
-        // Looked at before: the fleets are closed by then, which is told instead.
-        let is_last = IS_ENDING.load(Ordering::Acquire);
+        // Fleets are closed by then, so that what is reserved for them ends by itself.
+        if IS_ENDING.load(Ordering::Acquire) {
+            end = end.min(Instant::now() + LAST_TIMEOUT);
+        }
         match py.detach(|| work(end.min(Instant::now() + SIGNAL_INTERVAL))) {
-            Err(ReservationError::Locked { .. }) if Instant::now() < end && !is_last => py.check_signals()?,
+            Err(ReservationError::Locked { .. }) if Instant::now() < end => py.check_signals()?,
             done => return done.map_err(|error| error::exception(py, &of_reservations(&error))),
         }
     }

@@ -9,7 +9,7 @@ use atp_api::{
     Effect, ErrorKind, OperationSpec, Outcome, OutcomeError, PlanReport, RunEvent, RunRequest, RunStatistics,
     StopReason,
 };
-use atp_client::{Client, ClientError, RunFiles, Told};
+use atp_client::{Client, ClientError, Lost, RunFiles, Told};
 use atp_executor::{Executor, Operation, Plan, Recorder, RunControl, Selection, Target};
 use futures_util::future::join;
 use parking_lot::Mutex;
@@ -480,13 +480,19 @@ async fn in_service<T>(
     }
     // A start that was sent is waited for: the run is then ended by its number.
     let started = match resumed {
-        Some(run) => client.resume_planned(run, &request, &plan).await,
+        Some(run) => client.resume(run, &request, &plan).await,
         None => client.start_planned(&request, &plan).await,
     };
-    let begun = started.map_err(|error| {
-        sink.ending.lock().has_begun = error.effect() != Effect::None;
-        error::of_client(&error)
-    })?;
+    let begun = match started {
+        Ok(begun) => begun,
+        Err(error) if error.effect() != Effect::None && resumed.is_none() => {
+            return lost(&error, Lost::AtStart, plan, &Told::default(), &control, sink).await;
+        }
+        Err(error) => {
+            sink.ending.lock().has_begun = error.effect() != Effect::None;
+            return Err(error::of_client(&error));
+        }
+    };
     let run = begun.id;
     sink.ending.lock().number = Some(run);
     let mut told = Told::default();
@@ -498,7 +504,10 @@ async fn in_service<T>(
                 Ok(None) => return Ok(()),
                 // Of a run that is continued it is not known here which targets it still has.
                 Err(error) if resumed.is_some() => return Err(error::of_client(&error)),
-                Err(error) => return lost(&error, plan, run, &told, &control, sink).await,
+                Err(error @ ClientError::Interrupted { .. }) => {
+                    return lost(&error, Lost::Interrupted(run), plan, &told, &control, sink).await;
+                }
+                Err(error) => return lost(&error, Lost::During(run), plan, &told, &control, sink).await,
             };
             if let RunEvent::Finished(outcome) = &event {
                 told.add(outcome);
@@ -520,21 +529,19 @@ async fn in_service<T>(
 /// Passes the outcomes on of the targets of which a service that is lost has told none, and ends the run.
 async fn lost<T>(
     error: &ClientError,
+    how: Lost,
     plan: PlanReport,
-    run: u64,
     told: &Told,
     control: &RunControl,
     sink: &Sink<T>,
 ) -> Result<(), OutcomeError> {
-    let is_interrupted = matches!(error, ClientError::Interrupted { .. });
-    for outcome in told.untold(plan, run, is_interrupted) {
+    sink.ending.lock().notices.push(error.to_string());
+    for outcome in told.untold(plan, how) {
         if !sink.pass_on(RunEvent::Finished(Box::new(outcome)), &control.abort).await {
-            break;
+            return Ok(());
         }
     }
-    let mut ending = sink.ending.lock();
-    ending.notices.push(error.to_string());
-    ending.has_ended = true;
+    sink.ending.lock().has_ended = true;
     Ok(())
 }
 

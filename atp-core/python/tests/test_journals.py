@@ -46,10 +46,10 @@ def test_a_run_is_resumed_and_repeats_nothing(two: Simulated, tmp_path: Path) ->
             fleet.exec("*", ["true"], journal=journal)
         assert raised.value.kind == "journal-unusable" and raised.value.effect == "none"
         two.heal("h2/vm1")
-        left = fleet.exec("*", ["true"], resume=journal, timeout=20).raise_for_failures()
+        left = fleet.exec("*", ["true"], resume=journal, timeout=60).raise_for_failures()
         assert ([one.target for one in left], left.done_before) == (["h2/vm1"], 1)
         # All is done: nothing is an error, and nothing is done.
-        again = fleet.exec("*", ["true"], resume=str(journal), timeout=20).raise_for_failures()
+        again = fleet.exec("*", ["true"], resume=str(journal), timeout=60).raise_for_failures()
         assert (len(again), again.done_before) == (0, 2)
         with pytest.raises(RequestError) as raised:
             fleet.exec("*", ["false"], resume=journal)
@@ -71,17 +71,17 @@ def test_a_host_that_could_not_be_listed_is_left_to_do(two: Simulated, tmp_path:
     two.heal("h2")
     # Another fleet, which has no connection under way to the host as it was.
     with Fleet(two.config) as fleet:
-        left = fleet.exec("*", ["true"], resume=tmp_path / "journal", timeout=20).raise_for_failures()
+        left = fleet.exec("*", ["true"], resume=tmp_path / "journal", timeout=60).raise_for_failures()
         assert [one.target for one in left] == ["h2/vm1"]
 
 
 def test_streams_and_tasks_have_journals(two: Simulated, tmp_path: Path) -> None:
     async def resumed() -> List[str]:
         async with AsyncFleet(two.config) as fleet:
-            return [one.target for one in await fleet.exec("*", ["true"], resume=tmp_path / "journal", timeout=20)]
+            return [one.target for one in await fleet.exec("*", ["true"], resume=tmp_path / "journal", timeout=60)]
 
     with Fleet(two.config) as fleet:
-        assert len(list(fleet.stream.exec("*", ["true"], journal=tmp_path / "journal", timeout=20))) == 2
+        assert len(list(fleet.stream.exec("*", ["true"], journal=tmp_path / "journal", timeout=60))) == 2
     two.heal("h2/vm1")
     assert asyncio.run(resumed()) == ["h2/vm1"]
     assert programs(two) == [1, 1]
@@ -91,7 +91,7 @@ def test_streams_and_tasks_have_journals(two: Simulated, tmp_path: Path) -> None
 def test_the_command_line_resumes_what_python_began(two: Simulated, tmp_path: Path) -> None:
     journal = tmp_path / "journal"
     with Fleet(two.config) as fleet:
-        fleet.exec("*", ["true"], journal=journal, timeout=20)
+        fleet.exec("*", ["true"], journal=journal, timeout=60)
     two.heal("h2/vm1")
     left = atp(two, "exec", "*", "--resume", str(journal), "--", "true")
     assert [(one["host"], one["vm"], one["status"]) for one in left] == [("h2", "vm1", "ok")]
@@ -108,7 +108,7 @@ def test_python_resumes_what_the_command_line_began(two: Simulated, tmp_path: Pa
     atp(two, "exec", "*", "--journal", str(journal), "--", "true")
     two.heal("h2/vm1")
     with Fleet(two.config) as fleet:
-        left = fleet.exec("*", ["true"], resume=journal, timeout=20).raise_for_failures()
+        left = fleet.exec("*", ["true"], resume=journal, timeout=60).raise_for_failures()
     assert ([one.target for one in left], left.done_before) == (["h2/vm1"], 1)
     assert programs(two) == [1, 1]
 
@@ -116,11 +116,11 @@ def test_python_resumes_what_the_command_line_began(two: Simulated, tmp_path: Pa
 @needs_atp
 def test_a_run_of_a_service_is_resumed_by_its_number(two: Simulated, tmp_path: Path) -> None:
     with serving(two.config, tmp_path / "service") as served, Fleet(server=served[0], token=served[1]) as fleet:
-        begun = fleet.exec("*", ["true"], timeout=20)
+        begun = fleet.exec("*", ["true"], timeout=60)
         assert [one.ok for one in begun] == [True, False]
         assert begun.run_number is not None and begun.failed.run_number == begun.run_number
         two.heal("h2/vm1")
-        left = fleet.exec("*", ["true"], resume=begun.run_number, timeout=20).raise_for_failures()
+        left = fleet.exec("*", ["true"], resume=begun.run_number, timeout=60).raise_for_failures()
         assert [one.target for one in left] == ["h2/vm1"]
         with fleet.stream.vms("*") as stream:
             assert len(list(stream)) == 2 and stream.run_number not in (None, begun.run_number)
@@ -172,10 +172,10 @@ def test_a_process_that_was_killed_is_continued(two: Simulated, tmp_path: Path) 
             process.kill()
     two.heal("h2/vm1")
     with Fleet(two.config) as fleet:
-        left = fleet.exec("*", ["true"], resume=journal, timeout=20)
+        left = fleet.exec("*", ["true"], resume=journal, timeout=60)
         # What was begun may have been done: it is told, and not repeated.
         assert [(one.target, one.effect, one.from_earlier_run) for one in left] == [("h2/vm1", "unknown", True)]
-        with fleet.stream.exec("*", ["true"], resume=journal, timeout=20) as stream:
+        with fleet.stream.exec("*", ["true"], resume=journal, timeout=60) as stream:
             assert [one.from_earlier_run for one in stream] == [True]
             assert stream.done_before == 1
 

@@ -51,7 +51,7 @@ def check(plan: Plan) -> None:
 
 def test_a_plan_tells_what_would_be_done_and_does_nothing(two: Simulated) -> None:
     with Fleet(two.config) as fleet:
-        check(fleet.plan.exec("*", ["reboot"], timeout=20))
+        check(fleet.plan.exec("*", ["reboot"], timeout=60))
         plan = fleet.plan.start("h1/*")
         assert [one.target for one in plan.unchanged] == ["h1/vm1"]
         assert [one.target for one in plan.to_do] == ["h1/vm2"]
@@ -73,7 +73,7 @@ def test_a_plan_tells_what_would_be_done_and_does_nothing(two: Simulated) -> Non
 def test_a_plan_is_awaited(two: Simulated) -> None:
     async def plan() -> Plan:
         async with AsyncFleet(two.config) as fleet:
-            return await fleet.plan.exec("*", ["reboot"], timeout=20)
+            return await fleet.plan.exec("*", ["reboot"], timeout=60)
 
     check(asyncio.run(plan()))
 
@@ -98,13 +98,13 @@ def test_the_command_line_tells_the_same(two: Simulated) -> None:
 def test_a_service_plans_the_same(service: Tuple[str, str]) -> None:
     server, token = service
     with Fleet(server=server, token=token) as fleet:
-        check(fleet.plan.exec("*", ["reboot"], timeout=20))
+        check(fleet.plan.exec("*", ["reboot"], timeout=60))
         with pytest.raises(RequestError, match="what is left of a run of a service"):
             fleet.plan.vms("*", resume=1)
 
     async def plan() -> Plan:
         async with AsyncFleet(server=server, token=token) as fleet:
-            return await fleet.plan.exec("*", ["reboot"], timeout=20)
+            return await fleet.plan.exec("*", ["reboot"], timeout=60)
 
     check(asyncio.run(plan()))
 

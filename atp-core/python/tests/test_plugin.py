@@ -161,7 +161,7 @@ def test_a_vm_of_a_worker_that_died_is_taken_back_first(
     simulated: Simulated, tmp_path: Path, with_file: bool
 ) -> None:
     (tmp_path / "test_suite.py").write_text(DYING)
-    options = [f"--atp-reservations={tmp_path}/reservations", "--atp-reserve-for=15"] if with_file else []
+    options = [f"--atp-reservations={tmp_path}/reservations", "--atp-reserve-for=600"] if with_file else []
     command = [sys.executable, "-m", "pytest", "-n", "1", "-q", f"--atp-config={simulated.config}", *options]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240)
     assert "1 failed, 1 passed" in result.stdout, result.stdout + result.stderr
@@ -209,7 +209,9 @@ import pytest
 from atp_libvirt import pytest_plugin
 
 if "HANGS" in os.environ:
-    pytest_plugin._SNAPSHOT_TIMEOUT = pytest_plugin._AGENT_PATIENCE = 2
+    # The call is to be sent by then.
+    pytest_plugin._SNAPSHOT_TIMEOUT = 10
+    pytest_plugin._AGENT_PATIENCE = 2
 
 @pytest.mark.vms("h2/vm2", isolate="snapshot")
 def test_1_has_no_snapshot(vm):

@@ -173,12 +173,13 @@ for _ in range(50):
     next(dropped.stream.vms())
 del dropped
 until = time.monotonic() + 60
-while any(now > then for now, then in zip(left(), before)):
+# The first fleet may have another connection by now, and its thread.
+while any(now > then + 5 for now, then in zip(left(), before)):
     assert time.monotonic() < until, (before, left())
     time.sleep(0.1)
 """
     process = start(code, simulated.config)
-    _, stderr = process.communicate(timeout=120)
+    _, stderr = process.communicate(timeout=300)
     assert process.returncode == 0, stderr
 
 
@@ -225,7 +226,7 @@ print("hanging", flush=True)
 """
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     wait_for_word(process, "hanging")
-    _, stderr = process.communicate(timeout=30)
+    _, stderr = process.communicate(timeout=120)
     assert process.returncode == 0, stderr
     assert "Fatal" not in stderr and "panicked" not in stderr, stderr
 
@@ -255,9 +256,11 @@ except KeyboardInterrupt:
     until = time.monotonic() + 60
     while f"echo begun-{times}" not in programs():
         assert time.monotonic() < until
+        time.sleep(0.2)
     process.send_signal(signal.SIGINT)
     while teardown not in programs():
         assert time.monotonic() < until
+        time.sleep(0.2)
     if times == 2:
         assert process.poll() is None
         process.send_signal(signal.SIGINT)
@@ -269,8 +272,8 @@ def test_ctrl_c_interrupts_a_read_and_takes_no_bytes_with_it(simulated: Simulate
     code = """
 with fleet.attach("h1/vm1") as console:
     console.expect("login: \\r\\n", timeout=60)
-    print("reading", flush=True)
     try:
+        print("reading", flush=True)
         console.read()
     except KeyboardInterrupt:
         console.write(b"x", timeout=60)

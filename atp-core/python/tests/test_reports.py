@@ -35,7 +35,7 @@ def cases(file: Path) -> List[Tuple[str, ...]]:
 
 def test_outcomes_are_written_as_junit_and_as_a_page(mixed: Simulated, tmp_path: Path) -> None:
     with Fleet(mixed.config) as fleet:
-        outcomes = fleet.exec("*", ["echo", "<b>&"], timeout=20)
+        outcomes = fleet.exec("*", ["echo", "<b>&"], timeout=60)
     outcomes.to_junit(tmp_path / "report.xml")
     suite, *own = cases(tmp_path / "report.xml")
     assert suite == ("exec", "3", "1", "1", "0")
@@ -72,7 +72,7 @@ def test_the_command_line_writes_the_same(mixed: Simulated, tmp_path: Path) -> N
 def test_a_scenario_has_a_case_for_each_step(mixed: Simulated, tmp_path: Path) -> None:
     (tmp_path / "smoke.yaml").write_text("name: smoke\ntargets: h1/vm1\nsteps:\n  - exec: [echo, one]\n  - exec: [false]\n")
     with Fleet(mixed.config) as fleet:
-        outcomes = fleet.run(tmp_path / "smoke.yaml", timeout=20)
+        outcomes = fleet.run(tmp_path / "smoke.yaml", timeout=60)
     outcomes.to_junit(tmp_path / "report.xml")
     suite, *own = cases(tmp_path / "report.xml")
     assert suite == ("smoke", "2", "1", "0", "0")

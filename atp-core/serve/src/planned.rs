@@ -11,11 +11,13 @@ use serde_json::Value;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-/// How long a plan is kept for its run: a client may ask a person before it.
-const KEPT_FOR: Duration = Duration::from_secs(120);
+/// How long a plan is kept for its run. What it knows of VMs and hosts is no older in a run than what a run knows that waits for its
+/// turn, and what a token may do is not looked up much earlier.
+pub(crate) const KEPT_FOR: Duration = Duration::from_secs(20);
 
-/// The most plans that are kept, and the most targets of all of them.
+/// The most plans that are kept, those of one token, and the most targets and outcomes of all of them.
 const MOST_PLANS: usize = 32;
+const MOST_OF_A_TOKEN: usize = 8;
 const MOST_TARGETS: usize = 100_000;
 
 /// Plans that runs may be started as: hosts that were asked just now, and those that did not answer, are not asked again.
@@ -33,6 +35,13 @@ struct Kept {
     plan: Plan,
 }
 
+impl Kept {
+    /// How much of the memory it has.
+    fn size(&self) -> usize {
+        self.plan.targets.len() + self.plan.settled.len()
+    }
+}
+
 impl Plans {
     /// Keeps a plan that the token of this name asked for. The oldest ones are forgotten if there are too many. None if the system
     /// has no random numbers for its id.
@@ -42,21 +51,26 @@ impl Plans {
         let id = Uuid::from_bytes(bytes);
         let request = planned_of(request);
         let mut kept = self.0.lock();
-        kept.push_back(Kept { id, by: by.to_owned(), request, made: Instant::now(), plan });
-        let mut targets: usize = kept.iter().map(|kept| kept.plan.targets.len()).sum();
-        while let Some(oldest) = kept.front()
-            && (kept.len() > MOST_PLANS || targets > MOST_TARGETS || oldest.made.elapsed() > KEPT_FOR)
+        let is_own = |kept: &Kept| kept.by == by;
+        if kept.iter().filter(|kept| is_own(kept)).count() >= MOST_OF_A_TOKEN
+            && let Some(oldest) = kept.iter().position(is_own)
         {
-            targets -= oldest.plan.targets.len();
+            kept.remove(oldest);
+        }
+        kept.push_back(Kept { id, by: by.to_owned(), request, made: Instant::now(), plan });
+        let mut size: usize = kept.iter().map(Kept::size).sum();
+        while let Some(oldest) = kept.front()
+            && (kept.len() > MOST_PLANS || size > MOST_TARGETS)
+        {
+            size -= oldest.size();
             kept.pop_front();
         }
         Some(id)
     }
 
-    /// Whether a plan of this token is kept: it was counted when it was made, and the run that is started as it is planned is not
-    /// counted again.
-    pub(crate) fn has(&self, id: Option<Uuid>, by: &str) -> bool {
-        id.is_some_and(|id| self.0.lock().iter().any(|kept| kept.id == id && kept.by == by))
+    /// Forgets the plans whose time has passed.
+    pub(crate) fn sweep(&self) {
+        self.0.lock().retain(|kept| kept.made.elapsed() < KEPT_FOR);
     }
 
     /// Takes a plan of this token for this request; none if it is not kept any more.
@@ -64,7 +78,7 @@ impl Plans {
         let (id, request) = (id?, planned_of(request));
         let mut kept = self.0.lock();
         let place = kept.iter().position(|kept| kept.id == id && kept.by == by)?;
-        let is_of = |kept: &Kept| kept.made.elapsed() <= KEPT_FOR && kept.request == request;
+        let is_of = |kept: &Kept| kept.made.elapsed() < KEPT_FOR && kept.request == request;
         kept.remove(place).filter(is_of).map(|kept| kept.plan)
     }
 }
@@ -111,17 +125,25 @@ mod tests {
         let take = |id| plans.take(id, "a", &request).is_some();
         let early = plans.keep("a", &request, plan(1));
         assert!(!take(None) && plans.take(early, "b", &request).is_none());
-        tokio::time::advance(KEPT_FOR).await;
+        tokio::time::advance(KEPT_FOR - Duration::from_millis(1)).await;
         let late = plans.keep("a", &request, plan(1));
         assert!(take(early) && !take(early), "it is taken once");
-        tokio::time::advance(KEPT_FOR + Duration::from_secs(1)).await;
+        tokio::time::advance(KEPT_FOR).await;
         assert!(!take(late), "it is too old");
+        plans.keep("a", &request, plan(1));
+        tokio::time::advance(KEPT_FOR).await;
+        plans.sweep();
+        assert!(plans.0.lock().is_empty());
 
         let first = plans.keep("a", &request, plan(1));
-        let others: Vec<_> = (0..MOST_PLANS).map(|_| plans.keep("a", &request, plan(1))).collect();
+        let others: Vec<_> = (0..MOST_OF_A_TOKEN).map(|_| plans.keep("a", &request, plan(1))).collect();
         assert!(!take(first) && take(others[0]));
+        for other in 0..MOST_PLANS - MOST_OF_A_TOKEN {
+            plans.keep(&format!("other-{other}"), &request, plan(1));
+        }
+        assert!(take(others[1]), "those of others take none of its place");
         let large = plans.keep("a", &request, plan(MOST_TARGETS));
-        assert!(!take(others[1]) && take(large));
+        assert!(!take(others[2]) && take(large));
         plans.keep("a", &request, plan(MOST_TARGETS + 1));
         assert!(plans.0.lock().is_empty());
     }

@@ -9,6 +9,7 @@ use axum::extract::State;
 use axum::http::Method;
 use axum::response::Response;
 use serde_json::json;
+use tokio::time::sleep;
 use uuid::Uuid;
 
 use crate::auth::{
@@ -16,6 +17,7 @@ use crate::auth::{
 };
 use crate::body::{Json, Query, answer};
 use crate::files;
+use crate::planned::KEPT_FOR;
 use crate::problem::Refusal;
 use crate::route::Route;
 use crate::state::Service;
@@ -28,7 +30,7 @@ pub(crate) fn plan_in(query: &mut Query) -> Result<Option<Uuid>, Refusal> {
 /// Describes it.
 pub(crate) fn with_plan(route: Route) -> Route {
     let about = "The id of a plan that was just made for the same request: the run is started as it was planned, and no host is asked \
-                 again. Without effect if the plan is not kept any more, which is so after two minutes.";
+                 again. Without effect if the plan is not kept any more, which is so after 20 seconds.";
     route.query("plan", about, json!({"type": "string", "format": "uuid"}))
 }
 
@@ -51,6 +53,11 @@ async fn make(
     let plan = plan_of(&service, &caller, &request, operation, None).await?;
     let report = plan.report();
     let id = service.plans().keep(&caller.token.name, &request, plan);
+    // What a plan has of its request may be secret, and is not to stay.
+    tokio::spawn(async move {
+        sleep(KEPT_FOR).await;
+        service.plans().sweep();
+    });
     Ok(answer(&PlanReport { id, ..report }))
 }
 
@@ -92,8 +99,9 @@ pub(crate) async fn plan_of(
     };
     permit_hosts(&caller.token, &selection, &hosts)?;
     let mut plan = match earlier {
-        Some(plan) => plan.with_operation(operation),
-        None => {
+        // Whether a VM that it may work on has another name by now is not known.
+        Some(plan) if caller.token.selectors.is_empty() => plan.with_operation(operation),
+        _ => {
             let planned = service.executor().plan(&selection, operation, policy.clone()).await;
             planned.map_err(|error| match error {
                 PlanError::UnknownHost { .. } | PlanError::UnknownGroup { .. }

@@ -68,7 +68,7 @@ with Fleet("/tmp/hosts.toml") as fleet:
     outcomes = fleet.exec("*", ["hostname"], timeout=60).raise_for_failures()
     assert len(outcomes) == len(outcomes.grouped()) == 2, outcomes
     (target, _) = [vm.target for vm in fleet.vms().ok]
-    with fleet.events(target) as events:
+    with fleet.events(target, timeout=120) as events:
         assert next(events).item == "present"
         fleet.suspend(target, timeout=60).raise_for_failures()
         assert next(event.kind for event in events if event.item == "event") == "lifecycle"

@@ -96,7 +96,7 @@ impl Verb for TopArgs {
                 }
             }
         });
-        let (mut failed, mut lacking) = (None, Vec::new());
+        let (mut failed, mut lacking, mut is_first) = (None, Vec::new(), true);
         let result = loop {
             if let Err(error) = screen.draw(&mut view) {
                 break Err(error);
@@ -119,7 +119,10 @@ impl Verb for TopArgs {
                 round = next.recv() => match round {
                     Some(Ok((round, not_found))) => {
                         lacking.extend(not_found);
-                        let is_nothing = round.vms.is_empty() && !lacking.is_empty();
+                        // A host that does not answer is to be seen, and a VM may be away for a while.
+                        let all_answer = round.hosts.iter().all(|host| host.stale.is_none());
+                        let is_nothing = is_first && all_answer && round.vms.is_empty() && !lacking.is_empty();
+                        is_first = false;
                         view.take(round);
                         if is_nothing {
                             break Ok(SUCCESS);

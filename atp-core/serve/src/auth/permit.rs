@@ -126,8 +126,11 @@ pub(crate) fn visible_part(token: &Token, selection: Selection, hosts: &[HostInf
     Selection { exclude: [selection.exclude, hidden].concat(), ..selection }
 }
 
-/// Leaves out of a list what is not the token's, unless it is named.
+/// Leaves out of a list what is not the token's, unless it is named, and what may tell of it.
 pub(crate) fn leave_out(token: &Token, selection: &Selection, plan: &mut Plan, hosts: &[HostInfo]) {
+    if !token.selectors.is_empty() {
+        plan.notices.clear();
+    }
     plan.targets.retain(|target| is_permitted(token, target, hosts) || is_named(selection, target));
 }
 

@@ -6,10 +6,9 @@ use atp_executor::{History, JournalError, Notice, Plan};
 use axum::extract::{FromRequest as _, Request, State};
 use axum::http::header;
 use axum::response::Response;
-use uuid::Uuid;
 
 use super::share::{kept_plan, share};
-use super::start::{audit, carry_out, not_stopping};
+use super::start::{audit, carry_out, not_stopping, planned};
 use super::{Activity, may_change, summary, visible};
 use crate::auth::Caller;
 use crate::body::{Json, Path, Query, answer};
@@ -31,13 +30,11 @@ pub(super) async fn resume(
     not_stopping(&service)?;
     let earlier = plan_in(&mut query)?;
     query.end()?;
-    if !service.plans().has(earlier, &caller.token.name) {
-        service.limits().start(&caller.token)?;
-    }
     let given = match request.headers().contains_key(header::CONTENT_TYPE) {
         true => Some(Json::<RunRequest>::from_request(request, &service).await?.0),
         false => None,
     };
+    let earlier = planned(&service, &caller, earlier, given.as_ref())?;
     let row = visible(&service, &caller, &id).await?;
     may_change(&caller, &row)?;
     let last = service.runs().store.last_event(row.id).await?;
@@ -56,7 +53,7 @@ async fn go_on(
     caller: &Caller,
     row: RunRow,
     given: Option<RunRequest>,
-    earlier: Option<Uuid>,
+    earlier: Option<Plan>,
     activity: Activity,
 ) -> Result<(), Refusal> {
     let store = &service.runs().store;
@@ -77,7 +74,6 @@ async fn go_on(
         targets.extend(read.into_iter().map(|(_, target)| target));
     }
     let history = History::of_rows(&format!("of run {run}"), head, targets, &operation).map_err(refused)?;
-    let earlier = service.plans().take(earlier, &caller.token.name, &request);
     let plan = plan_of(service, caller, &request, operation, earlier).await?;
     let mut plan = history.apply(plan);
     activity.limit(&mut plan).await?;

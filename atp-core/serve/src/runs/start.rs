@@ -30,9 +30,7 @@ pub(super) async fn create(
     not_stopping(&service)?;
     let earlier = plan_in(&mut query)?;
     query.end()?;
-    if !service.plans().has(earlier, &caller.token.name) {
-        service.limits().start(&caller.token)?;
-    }
+    let earlier = planned(&service, &caller, earlier, Some(&request))?;
     let key = idempotency_key(&headers)?;
     let operation = operation_of(&service, &caller, request.operation.clone()).await?;
     let new = NewRun {
@@ -55,6 +53,20 @@ pub(super) async fn create(
     Ok(if is_new { created(&summary) } else { answer(&summary) })
 }
 
+/// The plan that a request names, if it is kept. It was counted when it was made: without one the request is counted.
+pub(super) fn planned(
+    service: &Service,
+    caller: &Caller,
+    id: Option<Uuid>,
+    request: Option<&RunRequest>,
+) -> Result<Option<Plan>, Refusal> {
+    let plan = request.and_then(|request| service.plans().take(id, &caller.token.name, request));
+    if plan.is_none() {
+        service.limits().start(&caller.token)?;
+    }
+    Ok(plan)
+}
+
 /// Begins a run, if the request was not sent before. Returns which it is, and whether it is new.
 async fn begin_once(
     service: &Service,
@@ -62,7 +74,7 @@ async fn begin_once(
     new: NewRun,
     request: RunRequest,
     operation: Operation,
-    earlier: Option<Uuid>,
+    earlier: Option<Plan>,
 ) -> Result<(i64, bool), Refusal> {
     let run = match service.runs().store.change(Change::New(new)).await {
         Ok(run) => run,
@@ -77,7 +89,6 @@ async fn begin_once(
     };
     let activity = Activity::begin(service, run, 0)
         .ok_or_else(|| Refusal::new(ErrorKind::Conflict, "the run is under way"))?;
-    let earlier = service.plans().take(earlier, &caller.token.name, &request);
     let began = begin(service, caller, request, operation, earlier, activity).await;
     if began.is_err()
         && let Err(error) = service.runs().store.change(Change::Discard { run }).await
