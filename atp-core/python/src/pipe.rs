@@ -120,17 +120,18 @@ impl Opening {
                         manager.open_channel(host, vm, &name, &options, deadline).await
                     }
                 };
-                let opened = opened.map_err(|error| of_target(OutcomeError::from(&error), Effect::None))?;
+                let opened = opened.map_err(|error| unopened(OutcomeError::from(&error), force))?;
                 Ok(Pipe::begin(opened, spawner, &runs, end))
             }
             Way::Service(client) => {
                 let opening = client.open_device(host, &domain.name, &device, force);
-                let late = || {
+                let late = |_| {
                     let message = "the service has not opened it within the time limit";
-                    OutcomeError::new(ErrorKind::RequestTimeout, message).retryable()
+                    let error = OutcomeError::new(ErrorKind::RequestTimeout, message).retryable();
+                    Failure { is_of_target: false, ..unopened(error, force) }
                 };
-                let opened =
-                    timeout(limit, opening).await.map_err(|_| late())?.map_err(|error| refused(&error))?;
+                let opened = timeout(limit, opening).await.map_err(late)?;
+                let opened = opened.map_err(|error| refused(&error))?;
                 Ok(Pipe::begin(opened, spawner, &runs, end))
             }
         }
@@ -332,6 +333,17 @@ async fn pass(
         let finished = to_guest.shutdown().await;
         let _unheard = done.send(finished.map_err(|error| lost(&error, Effect::Unknown)));
     }
+}
+
+/// Why it was not opened. With force another client may have lost it, if there was no answer.
+fn unopened(error: OutcomeError, force: bool) -> Failure {
+    let effect = match error.kind {
+        ErrorKind::CallTimeout | ErrorKind::ConnectionLost | ErrorKind::RequestTimeout if force => {
+            Effect::Unknown
+        }
+        _ => Effect::None,
+    };
+    of_target(error, effect)
 }
 
 /// A stream that was closed here, or has ended at its other side.

@@ -285,11 +285,13 @@ impl Client {
                 is_sent
             };
             let (done, is_sent) = tokio::join!(call, end);
-            if is_sent {
+            if is_sent && done.is_err() {
                 break done;
             }
-            // The daemon still waits for the stopped agent, and takes no other command for it.
-            guest.destroy().unwrap();
+            // The daemon still waits for the stopped agent, and takes no other command for it; or the agent was stopped after it
+            // had answered, and QEMU has ended.
+            let _may_be_off = guest.destroy();
+            becomes("the guest", Duration::from_secs(60), "shut off".to_owned(), || guest.state().unwrap());
             guest.start().unwrap();
             guest.wait_agent(Duration::from_secs(100)).unwrap();
             self.halt_agent(uuid).await;

@@ -97,6 +97,11 @@ pub(super) async fn perform(job: &Job, domain: &DomainInfo, spec: &LifecycleSpec
     finish(job, domain, spec, requested).await
 }
 
+/// How much processor time a VM that was woken has used when its firmware has surely handed over to the guest, and the longest that it is
+/// waited for: a guest that has nothing to do uses little.
+const FIRMWARE: Duration = Duration::from_millis(200);
+const FIRMWARE_WITHIN: Duration = Duration::from_secs(5);
+
 /// For how long libvirt may show a VM as running whose process has ended: it tidies up first, which takes seconds on a host
 /// with too much to do.
 const ENDS_WITHIN: Duration = Duration::from_secs(15);
@@ -239,6 +244,7 @@ async fn request_on(
             Ok(()) => {
                 woken = true;
                 left_its_sleep(connection, domain, &job.policy).await;
+                left_its_firmware(connection, domain, &job.policy).await;
                 ask(Lifecycle::Reset).await
             }
             error => error,
@@ -391,6 +397,20 @@ async fn left_its_sleep(connection: &LibvirtConnection, domain: &DomainInfo, pol
     let mut pause = policy.poll_initial;
     while let Ok(now) = connection.domain_info(domain.uuid).await
         && now.state == DomainState::PmSuspended
+    {
+        time::sleep(pause).await;
+        pause = (pause * 2).min(policy.poll_max);
+    }
+}
+
+/// Waits until a VM that was woken has worked for a while, or it takes too long. Its firmware is the first to run, and is told by a byte
+/// that a reset leaves as it is to wake the guest and not to boot it: with a reset before it has read that, the guest does not boot.
+async fn left_its_firmware(connection: &LibvirtConnection, domain: &DomainInfo, policy: &Policy) {
+    let Ok(woken) = connection.domain_cpu_time(domain.uuid).await else { return };
+    let (last, mut pause) = (Instant::now() + FIRMWARE_WITHIN, policy.poll_initial);
+    while Instant::now() < last
+        && let Ok(now) = connection.domain_cpu_time(domain.uuid).await
+        && now.saturating_sub(woken) < FIRMWARE
     {
         time::sleep(pause).await;
         pause = (pause * 2).min(policy.poll_max);
