@@ -52,6 +52,10 @@ async fn make(
     let operation = operation_of(&service, &caller, request.operation.clone()).await?;
     let plan = plan_of(&service, &caller, &request, operation, None).await?;
     let report = plan.report();
+    // Whether a VM that a limited token may work on has another name when the run begins would not be known.
+    if !caller.token.selectors.is_empty() {
+        return Ok(answer(&report));
+    }
     let id = service.plans().keep(&caller.token.name, &request, plan);
     // What a plan has of its request may be secret, and is not to stay.
     tokio::spawn(async move {
@@ -99,9 +103,8 @@ pub(crate) async fn plan_of(
     };
     permit_hosts(&caller.token, &selection, &hosts)?;
     let mut plan = match earlier {
-        // Whether a VM that it may work on has another name by now is not known.
-        Some(plan) if caller.token.selectors.is_empty() => plan.with_operation(operation),
-        _ => {
+        Some(plan) => plan.with_operation(operation),
+        None => {
             let planned = service.executor().plan(&selection, operation, policy.clone()).await;
             planned.map_err(|error| match error {
                 PlanError::UnknownHost { .. } | PlanError::UnknownGroup { .. }
