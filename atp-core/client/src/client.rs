@@ -501,7 +501,7 @@ mod tests {
             let _end = stream.read_to_end(&mut Vec::new()).await;
         });
         let mut client = Client::new(ClientOptions::new(url, "t")).unwrap();
-        // It trusts nobody, and needs no file for that.
+        // Without certificates, so that it needs no file of them.
         client.base.set_scheme(scheme).unwrap();
         let said = client.session().await.unwrap_err().to_string();
         answering.abort();

@@ -545,7 +545,7 @@ async fn lost<T>(
     Ok(())
 }
 
-/// Tells the service to stop and to end a run, when it is to be. Returns when there is nobody to read it any more.
+/// Tells the service to stop or to end a run when that is asked for. Returns when its reader has left.
 async fn tell<T>(client: &Client, run: u64, control: &RunControl, sink: &Sink<T>) {
     let telling = async {
         control.stop.cancelled().await;
@@ -563,7 +563,7 @@ async fn tell<T>(client: &Client, run: u64, control: &RunControl, sink: &Sink<T>
     tokio::select! {
         () = telling => {}
         () = sink.sender.closed() => {
-            // Nobody hears whether it has ended.
+            // There is no reader to tell whether it has ended.
             let _unheard = insist(client, run, true).await;
         }
     }

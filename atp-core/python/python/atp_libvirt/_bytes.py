@@ -11,7 +11,7 @@ from typing import List, NamedTuple, Optional, Type, Union
 
 from . import _errors, _native
 from ._loops import loop
-from ._streams import _AsyncIterator, _Iterator
+from ._streams import _AsyncIterator, _Iterator, _Stream
 
 #: As of the verbs: what is written may be secret.
 __tracebackhide__ = True
@@ -38,17 +38,31 @@ class Expected(NamedTuple):
     match: re.Match[bytes]
 
 
-class ByteStream(_Iterator[bytes]):
+class _Bytes(_Stream[bytes]):
+    """What both kinds of streams have."""
+
+    def __init__(self, pipe: _native.Pipe, fleet: object) -> None:
+        super().__init__(pipe, fleet)
+        self._pipe = pipe
+
+    def _read(self, portion: bytes) -> List[bytes]:
+        return [portion]
+
+    def _put_back(self, rest: bytes) -> None:
+        if rest and not self._is_closed:
+            self._ready.appendleft(rest)
+
+    def _missed(self, search: _Search, seconds: Optional[float]) -> _errors.AtpError:
+        return _errors.stream_closed() if self._is_closed else search.missed(seconds)
+
+
+class ByteStream(_Bytes, _Iterator[bytes]):
     """A serial console or a virtio-serial channel of one VM, open to read and to write: see :meth:`Fleet.attach` and
     :meth:`Fleet.channel`. It is a context manager, and an iterator of what the guest writes.
 
     It ends when the VM stops, when another client takes it, and when its fleet is closed. One thread may read while others write. What
     comes while nobody reads is kept, up to 4 MiB: with more the stream is lost (``output-too-large``).
     """
-
-    def __init__(self, pipe: _native.Pipe, fleet: object) -> None:
-        super().__init__(pipe, fleet)
-        self._pipe = pipe
 
     def write(self, data: bytes, timeout: Optional[float] = 30.0) -> None:
         """Sends bytes to the guest. Returns when the host's daemon, or the service, has taken them.
@@ -135,26 +149,12 @@ class ByteStream(_Iterator[bytes]):
             self._has_ended = True
         return portion
 
-    def _read(self, portion: bytes) -> List[bytes]:
-        return [portion]
 
-    def _put_back(self, rest: bytes) -> None:
-        if rest and not self._is_closed:
-            self._ready.appendleft(rest)
-
-    def _missed(self, search: _Search, seconds: Optional[float]) -> _errors.AtpError:
-        return _errors.stream_closed() if self._is_closed else search.missed(seconds)
-
-
-class AsyncByteStream(_AsyncIterator[bytes]):
+class AsyncByteStream(_Bytes, _AsyncIterator[bytes]):
     """A :class:`ByteStream` of an :class:`AsyncFleet`. What it does is awaited, and it is an asynchronous context manager and iterator.
 
     A read that is cancelled takes no bytes with it: the next one gets them. A write that is cancelled may be sent all the same.
     """
-
-    def __init__(self, pipe: _native.Pipe, fleet: object) -> None:
-        super().__init__(pipe, fleet)
-        self._pipe = pipe
 
     async def write(self, data: bytes, timeout: Optional[float] = 30.0) -> None:
         """As :meth:`ByteStream.write`."""
@@ -227,16 +227,6 @@ class AsyncByteStream(_AsyncIterator[bytes]):
         if self._ready:
             return self._ready.popleft()
         return b"" if self._has_ended else None
-
-    def _read(self, portion: bytes) -> List[bytes]:
-        return [portion]
-
-    def _put_back(self, rest: bytes) -> None:
-        if rest and not self._is_closed:
-            self._ready.appendleft(rest)
-
-    def _missed(self, search: _Search, seconds: Optional[float]) -> _errors.AtpError:
-        return _errors.stream_closed() if self._is_closed else search.missed(seconds)
 
 
 class _Search:
