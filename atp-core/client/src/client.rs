@@ -168,19 +168,13 @@ impl Client {
     /// [`ClientError`]. Cancel safe: a plan changes nothing.
     pub async fn plan(&self, request: &RunRequest) -> Result<PlanReport, ClientError> {
         let limit = planning_limit(request);
-        let until = tokio::time::Instant::now() + START_PATIENCE;
-        let mut pause = Duration::from_millis(200);
+        let mut patience = Patience::new();
         loop {
             let url = self.at("/api/v1/plans");
-            match self.ask(Method::POST, url, Some(json(request)), &[], limit).await {
-                Err(ClientError::Refused(problem))
-                    if problem.kind == ErrorKind::RateLimited
-                        && tokio::time::Instant::now() + pause < until =>
-                {
-                    tokio::time::sleep(pause).await;
-                    pause = pause.saturating_mul(2);
-                }
-                planned => return planned,
+            let planned = self.ask(Method::POST, url, Some(json(request)), &[], limit).await;
+            let is_limited = matches!(&planned, Err(ClientError::Refused(problem)) if problem.kind == ErrorKind::RateLimited);
+            if !is_limited || !patience.wait().await {
+                return planned;
             }
         }
     }
@@ -239,9 +233,7 @@ impl Client {
         limit: Duration,
     ) -> Result<T, ClientError> {
         let key = Uuid::from_u128(fastrand::u128(..)).to_string();
-        let until = tokio::time::Instant::now() + START_PATIENCE;
-        let mut pause = Duration::from_millis(200);
-        let mut lost = None;
+        let (mut patience, mut lost) = (Patience::new(), None);
         loop {
             let headers = [(IDEMPOTENCY_KEY, key.clone())];
             let asked = self.ask(Method::POST, url.clone(), Some(json(request)), &headers, limit);
@@ -249,16 +241,13 @@ impl Client {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
-            let is_over = !error.is_temporary() || tokio::time::Instant::now() + pause >= until;
             // Of one that was sent, and not answered, a later refusal does not say that it was not carried out.
             if lost.is_none() && error.effect() != Effect::None {
                 lost = Some(error.clone());
             }
-            if is_over {
+            if !error.is_temporary() || !patience.wait().await {
                 return Err(lost.unwrap_or(error));
             }
-            tokio::time::sleep(pause).await;
-            pause = pause.saturating_mul(2);
         }
     }
 
@@ -403,6 +392,29 @@ impl Client {
 
     fn unreachable(&self, was_reached: bool, error: impl Error + Send + Sync + 'static) -> ClientError {
         ClientError::Unreachable { url: self.url().to_owned(), was_reached, source: Arc::new(error) }
+    }
+}
+
+/// How long a request is sent again, and the pauses between.
+struct Patience {
+    until: tokio::time::Instant,
+    pause: Duration,
+}
+
+impl Patience {
+    fn new() -> Self {
+        let until = tokio::time::Instant::now() + START_PATIENCE;
+        Patience { until, pause: Duration::from_millis(200) }
+    }
+
+    /// Waits before the next request. False at once if there is no time for one.
+    async fn wait(&mut self) -> bool {
+        let has_time = tokio::time::Instant::now() + self.pause < self.until;
+        if has_time {
+            tokio::time::sleep(self.pause).await;
+            self.pause = self.pause.saturating_mul(2);
+        }
+        has_time
     }
 }
 
